@@ -1,0 +1,118 @@
+"""
+Every exception and warning of the package.
+
+AgentSightError
+├── InvalidCountError (ValueError)       a token count that cannot be one
+├── InvalidScopeError (ValueError)       a scope field that is unknown or malformed
+├── ConfigurationError (ValueError)      a setting that cannot be read
+├── UnknownHandlerError (ValueError)     a handler name that nobody registered
+├── UnknownModelError (LookupError)      no price, in strict mode
+├── UnknownResponseError (TypeError)     a response of no known provider
+├── EncodingUnavailableError (LookupError)  an encoding that is not on this machine
+├── BudgetExceededError                  a call that a budget does not allow
+├── TrackerClosedError (RuntimeError)    a tracker used after close()
+├── StorageError (OSError)               the data directory did not take a write
+└── DestinationError                     a delivery that did not succeed
+
+AgentSightWarning (UserWarning)
+├── HandlerSkippedWarning                a framework that is not installed
+├── UnpricedModelWarning                 a model without a known price
+├── InconsistentUsageWarning             counts that contradict one another
+├── EstimatedCountWarning                a count that no tokenizer backs
+└── StorageWarning                       records that are held in memory only
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AgentSightError",
+    "AgentSightWarning",
+    "BudgetExceededError",
+    "ConfigurationError",
+    "DestinationError",
+    "EncodingUnavailableError",
+    "EstimatedCountWarning",
+    "HandlerSkippedWarning",
+    "InconsistentUsageWarning",
+    "InvalidCountError",
+    "InvalidScopeError",
+    "StorageError",
+    "StorageWarning",
+    "TrackerClosedError",
+    "UnknownHandlerError",
+    "UnknownModelError",
+    "UnknownResponseError",
+    "UnpricedModelWarning",
+]
+
+
+class AgentSightError(Exception):
+    """The root of every error that this package raises."""
+
+
+class InvalidCountError(AgentSightError, ValueError):
+    """A token count is negative, too large or not an integer."""
+
+
+class InvalidScopeError(AgentSightError, ValueError):
+    """A scope field is unknown or has a value that cannot identify anything."""
+
+
+class ConfigurationError(AgentSightError, ValueError):
+    """A setting cannot be read; the message names the variable."""
+
+
+class UnknownHandlerError(ConfigurationError):
+    """No installed package registers a handler under this name."""
+
+
+class UnknownModelError(AgentSightError, LookupError):
+    """A model has no known price and the estimator is strict."""
+
+
+class UnknownResponseError(AgentSightError, TypeError):
+    """A response has the shape of no provider that is known."""
+
+
+class EncodingUnavailableError(AgentSightError, LookupError):
+    """A tokenizer's encoding is not on this machine and may not be fetched."""
+
+
+class BudgetExceededError(AgentSightError):
+    """A call was stopped because a budget does not allow it."""
+
+
+class TrackerClosedError(AgentSightError, RuntimeError):
+    """A tracker was used after it was closed."""
+
+
+class StorageError(AgentSightError, OSError):
+    """The data directory did not take a write."""
+
+
+class DestinationError(AgentSightError):
+    """A destination did not accept a delivery."""
+
+
+class AgentSightWarning(UserWarning):
+    """The root of every warning that this package gives."""
+
+
+class HandlerSkippedWarning(AgentSightWarning):
+    """A handler was asked for whose framework is not installed."""
+
+
+class UnpricedModelWarning(AgentSightWarning):
+    """A call was made with a model that has no known price."""
+
+
+class InconsistentUsageWarning(AgentSightWarning):
+    """A usage contradicts itself, for example more cached than input tokens."""
+
+
+class EstimatedCountWarning(AgentSightWarning):
+    """A count is an estimate because no tokenizer of the model is at hand."""
+
+
+class StorageWarning(AgentSightWarning):
+    """The data directory cannot be written; records are held in memory."""

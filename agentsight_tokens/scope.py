@@ -1,0 +1,184 @@
+"""
+The scope in force: who causes the calls that start now.
+
+A `ContextVar` alone is not enough. A generator shares its consumer's context, so a scope
+entered in one that is suspended would colour the consumer's calls; and one that is closed
+elsewhere, by another thread or the garbage collector, could not be taken back. Every entry
+therefore knows where it was entered, and is looked up as follows: in the thread and task
+that entered it, it holds while it is open and its generator is not suspended; in a context
+copied from there, as by a new task, it holds for as long as that context lives; and below a
+generator that entered one it holds in every context, because each step of a generator may
+run in another.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
+from threading import get_ident
+from types import FrameType, TracebackType
+from typing import Final, NamedTuple
+
+from .usage import Scope
+
+__all__ = ["Attribution", "ScopeEntry", "current_attribution", "tool_in_force", "tool_scope"]
+
+
+class Attribution(NamedTuple):
+    """A scope and the tracker in whose name it was entered."""
+
+    scope: Scope
+    owner: object | None
+
+
+class ScopeEntry:
+    """
+    A scope to enter and leave again, as a context manager.
+
+    Fields that are not given are taken from the scope in force when it is entered.
+    """
+
+    __slots__ = (
+        "_fields",
+        "_frame",
+        "_is_open",
+        "_is_void",
+        "_owner",
+        "_parent",
+        "_task",
+        "_thread",
+        "attribution",
+    )
+
+    def __init__(self, owner: object | None, fields: dict[str, object]) -> None:
+        Scope().replace(**fields)  # wrong use raises here, not at the `with`
+        self._owner = owner
+        self._fields = fields
+        self._parent: ScopeEntry | None = None
+        self._is_open = False
+        self._is_void = False
+
+    def enter(self, *, depth: int = 1) -> None:
+        """Put the scope in force for the caller `depth` frames up."""
+        frame = sys._getframe(depth)
+        self._parent = _entry_in_force()
+        self._thread = get_ident()
+        self._task = _current_task()
+        outer = self._parent.attribution if self._parent else _NOBODY
+        self.attribution = Attribution(
+            outer.scope.replace(**self._fields), self._owner or outer.owner
+        )
+        self._frame: FrameType | None = None
+        if frame.f_code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
+            self._frame = frame
+            _entered_by_generators[id(frame)] = self
+        self._is_open = True
+        _entered.set((*(e for e in _entered.get() if not e._is_void), self))
+
+    def leave(self) -> None:
+        """Take the scope back, in whatever context this runs."""
+        self._is_open = False
+        if self._frame is not None:
+            _entered_by_generators.pop(id(self._frame), None)
+            if self._parent is not None and self._parent._frame is self._frame:
+                _entered_by_generators[id(self._frame)] = self._parent
+            self._frame = None
+        entries = _entered.get()
+        if self in entries:
+            _entered.set(tuple(entry for entry in entries if entry is not self))
+        else:  # closed elsewhere: the context that entered it cannot be reached from here
+            self._is_void = True
+
+    def __enter__(self) -> ScopeEntry:
+        self.enter(depth=2)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    def is_in_force(self, thread: int, task: object | None) -> bool:
+        """Tell whether calls that start in this thread and task are caused by this scope."""
+        if self._is_void:
+            return False
+        if thread != self._thread or task is not self._task:
+            return True
+        if not self._is_open:
+            return False
+        # A suspended generator's frame has no caller.
+        return self._frame is None or self._frame.f_back is not None
+
+    def is_inside(self, other: ScopeEntry) -> bool:
+        """Tell whether this is the other entry or was entered while it was in force."""
+        entry: ScopeEntry | None = self
+        while entry is not None and entry is not other:
+            entry = entry._parent
+        return entry is other
+
+
+_NOBODY: Final = Attribution(Scope(), None)
+_entered: Final[ContextVar[tuple[ScopeEntry, ...]]] = ContextVar("agentsight_scope", default=())
+_entered_by_generators: Final[dict[int, ScopeEntry]] = {}
+_tool: Final[ContextVar[str | None]] = ContextVar("agentsight_tool", default=None)
+
+
+def current_attribution() -> Attribution:
+    """Return the scope in force, empty where none was entered."""
+    entry = _entry_in_force()
+    return entry.attribution if entry else _NOBODY
+
+
+def tool_in_force() -> str | None:
+    """Return the name of the tool inside which this runs."""
+    return _tool.get()
+
+
+@contextmanager
+def tool_scope(name: str) -> Iterator[None]:
+    """Name the tool inside which the calls of this block are made."""
+    token = _tool.set(name)
+    try:
+        yield
+    finally:
+        _tool.reset(token)
+
+
+def _entry_in_force() -> ScopeEntry | None:
+    entries = _entered.get()
+    found = None
+    if entries:
+        thread, task = get_ident(), _current_task()
+        found = next((e for e in reversed(entries) if e.is_in_force(thread, task)), None)
+    if _entered_by_generators:
+        generator = _entry_of_running_generator()
+        if generator is not None and (found is None or not found.is_inside(generator)):
+            return generator
+    return found
+
+
+def _entry_of_running_generator() -> ScopeEntry | None:
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        entry = _entered_by_generators.get(id(frame))
+        if entry is not None:
+            return entry
+        frame = frame.f_back
+    return None
+
+
+def _current_task() -> object | None:
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        task: object | None = asyncio.current_task()
+    except RuntimeError:  # no loop runs in this thread
+        return None
+    return task
