@@ -1,0 +1,253 @@
+"""The calls that are under way: bound where they begin, finished once, each billed once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from threading import Lock
+from typing import Any, Final
+
+from agentsight_tokens.errors import BudgetExceededError
+from agentsight_tokens.meter import Meter, OpenCall
+from agentsight_tokens.usage import CallStatus, Operation, TokenUsage
+from agentsight_tokens_openai.errors import is_unbilled
+
+from .answers import Facts, combined, facts_of, find_usage, first_token_in
+from .generators import Origin
+from .providers import sends_lazily
+from .spans import Span
+
+__all__ = ["HANDLER", "Call", "CallTable"]
+
+HANDLER: Final = "llamaindex"
+
+_MAX_CALLS: Final = 65_536
+_MAX_BILLED: Final = 1024
+_CANCELLATIONS: Final = (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt)
+
+
+class Call:
+    """One call of a model, from its start event to its end."""
+
+    __slots__ = (
+        "facts",
+        "is_sent",
+        "is_stream",
+        "open",
+        "raw",
+        "span",
+        "started",
+        "usage",
+        "usage_source",
+    )
+
+    def __init__(self, span: Span, opened: OpenCall) -> None:
+        self.span = span
+        self.open = opened
+        self.is_stream = False
+        self.is_sent = False
+        """Whether a tap saw the request leave."""
+        self.raw: Any = None
+        """The last raw answer or event."""
+        self.facts = Facts()
+        self.started: Any = None
+        """What a tap saw of the stream's first event; Anthropic tells the cache only there."""
+        self.usage: TokenUsage | None = None
+        self.usage_source: Any = None
+        """The provider's own object, by whose identity a call is billed once."""
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing of the answer has arrived."""
+        return self.raw is None and self.usage is None and self.started is None
+
+    def observe(self, response: Any) -> None:
+        """Take what a response or a part of one tells; the last usage that is not 0 wins."""
+        raw = getattr(response, "raw", None)
+        if raw is not None:
+            if self.raw is None:
+                self.facts = facts_of(raw)
+            self.raw = raw
+        found = find_usage(response)
+        if found is not None and found[0] is not self.usage_source:
+            self.usage_source, self.usage = found
+
+    def told(self) -> tuple[TokenUsage | None, Facts]:
+        """Return what the provider said in all."""
+        facts = facts_of(self.raw).filled_from(self.facts)
+        if self.started is None:
+            return self.usage, facts
+        facts = facts.filled_from(facts_of(self.started))
+        start = getattr(self.started, "usage", None)
+        return combined(start, self.usage_source) or None, facts
+
+
+class CallTable:
+    """The calls that are under way, by the id of their span."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._calls: dict[str, Call] = {}
+        self._billed: OrderedDict[int, Any] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def get(self, span_id: str | None) -> Call | None:
+        """Return the call that a span makes."""
+        return self._calls.get(span_id) if span_id is not None else None
+
+    def nearest(self, span: Span | None) -> Call | None:
+        """Return the innermost call under way around a span."""
+        if span is None:
+            return None
+        return next((c for each in span.line() if (c := self._calls.get(each.id))), None)
+
+    def begin(
+        self,
+        span: Span,
+        origin: Origin | None,
+        *,
+        operation: Operation = "chat",
+        model: str | None = None,
+        provider: str | None = None,
+        tags: dict[str, Any] | None = None,
+    ) -> Call:
+        """
+        Bind a call that begins now.
+
+        Calls around it are forgotten: they only pass on what this one asks the provider.
+        """
+        agent = span.agent or (origin and origin.span.agent)
+        tool = span.tool or (origin and origin.span.tool)
+        opened = self._meter.begin(
+            HANDLER,
+            operation,
+            model=model,
+            provider=provider,
+            metadata=tags,
+            agent=agent,
+            tool_name=tool,
+        )
+        self._drop_around(span)
+        if origin is not None:
+            opened = _rebound(opened, origin, agent)
+            self._drop_around(origin.span)
+        call = Call(span, opened)
+        if len(self._calls) >= _MAX_CALLS:
+            self._evict()
+        span.has_call = True
+        span.call = opened
+        self._calls[span.id] = call
+        return call
+
+    def observe(self, span_id: str | None, response: Any) -> None:
+        """Take a part of a stream."""
+        call = self.get(span_id)
+        if call is None or response is None:
+            return
+        if first_token_in(response):
+            call.open.first_token()
+        call.observe(response)
+
+    def end(self, span_id: str | None, response: Any) -> None:
+        """Finish a call that came to its end."""
+        call = self._take(span_id)
+        if call is None:
+            return
+        if response is not None:
+            call.observe(response)
+        reason = "stream_without_usage" if call.is_stream else "provider_silent"
+        self._finish(call, status="ok", reason=reason)
+
+    def fail(self, span_id: str | None, error: BaseException) -> None:
+        """Finish a call that an exception ended."""
+        call = self._take(span_id)
+        if call is None:
+            return
+        name = type(error).__name__
+        if isinstance(error, BudgetExceededError):  # refused before it was sent
+            call.open.drop()
+        elif isinstance(error, _CANCELLATIONS):
+            self._finish(call, status="cancelled", reason="cancelled", error_type=name)
+        elif call.is_untouched and is_unbilled(error):
+            call.open.finish(TokenUsage(), status="error", error_type=name)
+        else:
+            reason = "stream_without_usage" if call.raw is not None else "provider_silent"
+            self._finish(call, status="error", reason=reason, error_type=name)
+
+    def abandon(self, span_id: str) -> None:
+        """Finish a call whose stream is gone without any event, or that is older than all."""
+        call = self._take(span_id)
+        if call is None:
+            return
+        if call.is_untouched and not call.is_sent and sends_lazily(type(call.span.instance)):
+            call.open.drop()
+            return
+        reason = "run_never_closed" if call.is_untouched else "cancelled"
+        self._finish(call, status="cancelled", reason=reason)
+
+    def drop(self, span_id: str) -> None:
+        """Forget a call."""
+        call = self._take(span_id)
+        if call is not None:
+            call.open.drop()
+
+    def clear(self) -> None:
+        """Forget every call."""
+        self._calls.clear()
+        self._billed.clear()
+
+    def _take(self, span_id: str | None) -> Call | None:
+        return self._calls.pop(span_id, None) if span_id is not None else None
+
+    def _drop_around(self, span: Span) -> None:
+        for each in span.line():
+            each.has_call = True
+            self.drop(each.id)
+
+    def _evict(self) -> None:
+        for span_id in self._calls:
+            self.abandon(span_id)
+            return
+
+    def _finish(
+        self, call: Call, *, status: CallStatus, reason: str, error_type: str | None = None
+    ) -> None:
+        usage, facts = call.told()
+        if usage is not None and not self._is_first(call.usage_source or call.started):
+            call.open.drop()
+            return
+        if usage is not None and status != "ok":
+            status = "partial"
+        call.open.finish(
+            usage,
+            model=facts.model,
+            status=status,
+            unreported_reason=None if usage is not None else reason,
+            response_id=facts.response_id,
+            service_tier=facts.service_tier,
+            error_type=error_type,
+        )
+
+    def _is_first(self, source: Any) -> bool:
+        """Tell whether a usage object was not billed yet; it is kept, so its id stays its own."""
+        key = id(source)
+        with self._lock:
+            if key in self._billed:
+                return False
+            self._billed[key] = source
+            if len(self._billed) > _MAX_BILLED:
+                self._billed.popitem(last=False)
+            return True
+
+
+def _rebound(opened: OpenCall, origin: Origin, agent: str | None) -> OpenCall:
+    """Return a call that belongs to whoever asked for the generator that makes it."""
+    scope = origin.scope
+    if agent and not scope.agent:
+        scope = scope.replace(agent=agent)
+    call = OpenCall(origin.recorder, scope, handler=opened.handler, operation=opened.operation)
+    call.model, call.provider, call.tool_name = opened.model, opened.provider, opened.tool_name
+    return call
