@@ -1,0 +1,83 @@
+"""
+From a provider's response to its usage.
+
+Every function is pure, takes the SDK's object, a dict or decoded JSON, and imports no SDK.
+`<provider>(response)` returns an `Extracted`, `<provider>_usage(usage)` a `TokenUsage` of the
+response's usage object alone, and `extract_usage` finds the right one by the shape.
+"""
+
+from __future__ import annotations
+
+from .from_anthropic import anthropic_message, anthropic_usage
+from .from_bedrock import bedrock_converse, bedrock_invoke_model, bedrock_usage
+from .from_cohere import cohere, cohere_usage
+from .from_compatible import (
+    deepseek,
+    deepseek_usage,
+    groq,
+    groq_usage,
+    mistral,
+    mistral_usage,
+    perplexity,
+    perplexity_usage,
+    together,
+    together_usage,
+    vllm,
+    vllm_usage,
+    xai,
+    xai_usage,
+)
+from .from_frameworks import langchain_usage
+from .from_google import gemini, gemini_usage, vertex
+from .from_ollama import ollama, ollama_usage
+from .from_openai import (
+    openai_chat,
+    openai_completion,
+    openai_embedding,
+    openai_embedding_usage,
+    openai_media,
+    openai_responses,
+    openai_usage,
+)
+from .reading import Extracted
+from .recognition import KNOWN_SHAPES, extract_usage
+
+__all__ = [
+    "KNOWN_SHAPES",
+    "Extracted",
+    "anthropic_message",
+    "anthropic_usage",
+    "bedrock_converse",
+    "bedrock_invoke_model",
+    "bedrock_usage",
+    "cohere",
+    "cohere_usage",
+    "deepseek",
+    "deepseek_usage",
+    "extract_usage",
+    "gemini",
+    "gemini_usage",
+    "groq",
+    "groq_usage",
+    "langchain_usage",
+    "mistral",
+    "mistral_usage",
+    "ollama",
+    "ollama_usage",
+    "openai_chat",
+    "openai_completion",
+    "openai_embedding",
+    "openai_embedding_usage",
+    "openai_media",
+    "openai_responses",
+    "openai_usage",
+    "perplexity",
+    "perplexity_usage",
+    "together",
+    "together_usage",
+    "vertex",
+    "vllm",
+    "vllm_usage",
+    "xai",
+    "xai_usage",
+]
