@@ -1,0 +1,333 @@
+"""The callback that LangChain tells of every call, and its registration."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Any, Final
+from uuid import UUID
+
+from langchain_core.callbacks.base import BaseCallbackHandler
+
+from agentsight_tokens.errors import InvalidScopeError
+from agentsight_tokens.faults import guarded, report_fault
+from agentsight_tokens.meter import Meter, OpenCall
+from agentsight_tokens.usage import Operation, TokenUsage
+from agentsight_tokens_openai.errors import is_unbilled
+
+from .agents import agent_name
+from .generation import note_start
+from .runs import OpenRuns, Run, ToolRuns
+from .usage import body_usage, first_generation, is_cache_hit, read_answer
+
+__all__ = ["UsageCallback", "surroundings", "switch_off", "switch_on", "usage_callback"]
+
+
+class UsageCallback(BaseCallbackHandler):
+    """
+    Turns the events of LangChain's runs into calls on the meter.
+
+    There is one for each process, and whatever copies or pickles it gets that one.
+    """
+
+    raise_error = True
+    """Only `BudgetExceededError` ever leaves a method, and it is meant to stop the call."""
+    run_inline = True
+    """In the caller's own thread and task, where the scope in force can be seen."""
+
+    def __init__(self) -> None:
+        self.meter: Meter | None = None
+        self.runs = OpenRuns()
+        self.tools = ToolRuns()
+
+    def __copy__(self) -> UsageCallback:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> UsageCallback:
+        return self
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        return _the_callback, ()
+
+    @property
+    def ignore_chain(self) -> bool:
+        """Whether chains matter: only those inside a tool, to know the tool's calls."""
+        return not self.tools
+
+    @property
+    def ignore_agent(self) -> bool:
+        """Whether an agent's actions do not matter; a tool's events come regardless of it."""
+        return self.meter is None
+
+    @property
+    def ignore_retriever(self) -> bool:
+        """Retrievers do not matter; their embeddings are counted where they are sent."""
+        return True
+
+    @property
+    def ignore_retry(self) -> bool:
+        """Retries do not matter; each attempt is a run of its own."""
+        return True
+
+    @property
+    def ignore_custom_event(self) -> bool:
+        """The program's own events do not matter."""
+        return True
+
+    @guarded
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[Any],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Begin a call."""
+        meter = self.meter
+        if meter is None or self.runs.repeat(run_id, id(messages)):
+            return
+        run = Run(self._begin(meter, "chat", parent_run_id, metadata), prompts=id(messages))
+        self.runs.open(run_id, run)
+        note_start(run)
+
+    @guarded
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any],
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Begin a call of a legacy model, which sends a whole batch as one request."""
+        meter = self.meter
+        if meter is None or self.runs.repeat(run_id, id(prompts)):
+            return
+        batch = id(kwargs.get("invocation_params")) if kwargs.get("batch_size", 1) > 1 else 0
+        call = self._begin(meter, "completion", parent_run_id, metadata)
+        self.runs.open(run_id, Run(call, prompts=id(prompts), batch=batch))
+
+    @guarded
+    def on_llm_new_token(
+        self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Note when the first token came, and the usage that a chunk carries."""
+        run = self.runs.get(run_id)
+        if run is None:
+            return
+        message = getattr(chunk, "message", None)
+        if not run.has_first_token and (token or getattr(message, "tool_call_chunks", None)):
+            run.has_first_token = True
+            run.call.first_token()
+        usage = getattr(message, "usage_metadata", None)
+        if usage:
+            run.add_report(usage)
+
+    @guarded
+    def on_llm_end(
+        self, response: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
+    ) -> None:
+        """Finish a call with what its result says."""
+        run, call = self._close(run_id, parent_run_id)
+        if call is None or call.is_finished:
+            return
+        generation = first_generation(response)
+        message = getattr(generation, "message", None)
+        if is_cache_hit(run_id, run, message, response.llm_output):
+            call.drop()
+            return
+        answer = read_answer(run, generation, response.llm_output)
+        if run is not None and run.batch:
+            if answer.usage is not None:
+                self.runs.count_siblings(run)
+            elif run.is_counted_by_sibling and answer.is_part_of_batch:
+                call.drop()
+                return
+        was_streamed = run is not None and run.was_streamed
+        call.finish(
+            answer.usage,
+            model=answer.model,
+            provider=call.provider or answer.provider,
+            unreported_reason=(
+                "stream_without_usage" if was_streamed and answer.usage is None else None
+            ),
+            response_id=answer.response_id,
+            service_tier=answer.service_tier,
+        )
+
+    @guarded
+    def on_llm_error(
+        self,
+        error: BaseException,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Finish a call that failed; it may still have been billed."""
+        run, call = self._close(run_id, parent_run_id)
+        if call is None or call.is_finished:
+            return
+        response, name = kwargs.get("response"), type(error).__name__
+        generation = first_generation(response) if response is not None else None
+        answer = read_answer(run, generation, None)
+        usage, status = body_usage(response) if response is not None else (None, None)
+        if answer.usage is not None:
+            call.finish(
+                answer.usage,
+                model=answer.model,
+                status="partial",
+                response_id=answer.response_id,
+                service_tier=answer.service_tier,
+                error_type=name,
+            )
+        elif (status is not None and status >= 400) or is_unbilled(error):
+            call.finish(TokenUsage(), status="error", error_type=name)
+        elif usage is not None:
+            call.finish(usage, status="error", error_type=name)
+        elif isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
+            call.finish(None, status="cancelled", unreported_reason="cancelled", error_type=name)
+        else:
+            call.finish(
+                None, status="error", unreported_reason="error_without_usage", error_type=name
+            )
+
+    @guarded
+    def on_tool_start(
+        self, serialized: dict[str, Any] | None, input_str: str, *, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Note that a tool is at work."""
+        name = kwargs.get("name") or (serialized or {}).get("name")
+        if self.meter is not None and name:
+            self.tools.open(run_id, str(name))
+
+    @guarded
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note that a tool is done."""
+        self.tools.close(run_id)
+
+    @guarded
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note that a tool is done."""
+        self.tools.close(run_id)
+
+    @guarded
+    def on_chain_start(
+        self,
+        serialized: dict[str, Any],
+        inputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note that a chain runs inside a tool."""
+        name = self.tools.name(parent_run_id)
+        if name is not None:
+            self.tools.open(run_id, name)
+
+    @guarded
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note that a chain is done."""
+        self.tools.close(run_id)
+
+    @guarded
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note that a chain is done."""
+        self.tools.close(run_id)
+
+    def _begin(
+        self,
+        meter: Meter,
+        operation: Operation,
+        parent_run_id: UUID | None,
+        metadata: dict[str, Any] | None,
+    ) -> OpenCall:
+        known = metadata or {}
+        model, provider = known.get("ls_model_name"), known.get("ls_provider")
+        tool_name = self.tools.name(parent_run_id)
+        try:
+            return meter.begin(
+                "langchain",
+                operation,
+                model=model,
+                provider=provider,
+                metadata=metadata,
+                fallback_conversation_id=known.get("thread_id"),
+                agent=agent_name(known),
+                tool_name=tool_name,
+            )
+        except InvalidScopeError as error:  # the call is counted, whatever its names are
+            report_fault("attribution of a LangChain call", error)
+            return meter.begin(
+                "langchain", operation, model=model, provider=provider, tool_name=tool_name
+            )
+
+    def _close(
+        self, run_id: UUID, parent_run_id: UUID | None
+    ) -> tuple[Run | None, OpenCall | None]:
+        meter = self.meter
+        if meter is None:
+            return None, None
+        run = self.runs.close(run_id)
+        if run is not None:
+            return run, run.call
+        # langchain#39633: a start may have been lost, but the call was made.
+        return None, self._begin(meter, "chat", parent_run_id, None)
+
+
+usage_callback: Final = UsageCallback()
+"""The process's callback."""
+
+_variable: Final[ContextVar[UsageCallback | None]] = ContextVar(
+    "agentsight_langchain_callback", default=usage_callback
+)
+# The default is seen in bare threads and empty contexts, where a value that is set is not.
+
+
+def switch_on(meter: Meter, context: Any) -> None:
+    """Let LangChain add the callback to every run; `context` is `langchain_core.tracers.context`."""
+    usage_callback.meter = meter
+    switch_off_hook(context)
+    context.register_configure_hook(_variable, inheritable=True)
+
+
+def switch_off(context: ModuleType) -> None:
+    """Take the callback back; runs that are open now are counted as unreported."""
+    switch_off_hook(context)
+    usage_callback.meter = None
+    usage_callback.runs.expire_all()
+    usage_callback.tools.clear()
+
+
+def switch_off_hook(context: Any) -> None:
+    """Remove the configure hook; LangChain has no function for it."""
+    hooks = getattr(context, "_configure_hooks", [])
+    hooks[:] = [hook for hook in hooks if hook[0] is not _variable]
+
+
+def surroundings() -> dict[str, Any]:
+    """Return what LangChain's context knows of the code that runs now."""
+    from langchain_core.runnables.config import var_child_runnable_config
+
+    config = var_child_runnable_config.get()
+    if not config:
+        return {}
+    metadata = config.get("metadata") or {}
+    parent_run_id = getattr(config.get("callbacks"), "parent_run_id", None)
+    return {
+        "metadata": metadata,
+        "fallback_conversation_id": metadata.get("thread_id"),
+        "agent": agent_name(metadata),
+        "tool_name": usage_callback.tools.name(parent_run_id),
+    }
+
+
+def _the_callback() -> UsageCallback:
+    return usage_callback

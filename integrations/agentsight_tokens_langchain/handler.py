@@ -1,0 +1,92 @@
+"""LangChainHandler: switches the counting on once the program imports the framework."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, ClassVar, Final
+
+import wrapt
+
+from agentsight_tokens.config import TokenConfig
+from agentsight_tokens.faults import guarded
+from agentsight_tokens.meter import Meter
+from agentsight_tokens_openai.embeddings import install_embeddings_tap, uninstall_embeddings_tap
+
+__all__ = ["LangChainHandler"]
+
+_CALLBACKS: Final = f"{__package__}.callbacks"
+
+
+class LangChainHandler:
+    """
+    Registers with LangChain when the program imports it.
+
+    Nothing here imports the framework: what must is loaded by post-import hooks, so that
+    the handler costs a program nothing that never uses it.
+    """
+
+    name: ClassVar[str] = "langchain"
+    framework: ClassVar[str] = "langchain_core"
+    extra: ClassVar[str] = "agentsight-tokens[langchain]"
+
+    def __init__(self) -> None:
+        self._meter: Meter | None = None
+        self._has_tap = False
+        self._undo: list[Callable[[], None]] = []
+
+    def install(self, meter: Meter, config: TokenConfig) -> None:
+        """Register with the framework; done once for each process."""
+        self._meter = meter
+        _after_import("langchain_core.tracers.context", self._register)
+        _after_import("langchain_core.language_models.chat_models", self._watch_generation)
+        if config.stream_usage:
+            _after_import("langchain_openai.chat_models.base", self._ask_for_stream_usage)
+        if config.capture_embeddings:
+            self._has_tap = True
+            install_embeddings_tap(meter, surroundings=_surroundings)
+
+    def uninstall(self) -> None:
+        """Undo `install`; nothing is counted any more."""
+        self._meter = None
+        if self._has_tap:
+            self._has_tap = False
+            uninstall_embeddings_tap(surroundings=_surroundings)
+        while self._undo:
+            self._undo.pop()()
+
+    @guarded
+    def _register(self, module: Any) -> None:
+        if self._meter is None:
+            return
+        from .callbacks import switch_off, switch_on
+
+        switch_on(self._meter, module)
+        self._undo.append(lambda: switch_off(module))
+
+    @guarded
+    def _watch_generation(self, module: Any) -> None:
+        if self._meter is None:
+            return
+        from .generation import watch_generation
+
+        self._undo.append(watch_generation(module.BaseChatModel))
+
+    @guarded
+    def _ask_for_stream_usage(self, module: Any) -> None:
+        if self._meter is None:
+            return
+        from .stream_usage import ask_for_stream_usage
+
+        self._undo.append(ask_for_stream_usage(module.BaseChatOpenAI))
+
+
+def _after_import(name: str, hook: Callable[[ModuleType], None]) -> None:
+    wrapt.register_post_import_hook(hook, name)
+
+
+def _surroundings() -> dict[str, Any]:
+    """Return what LangChain knows of the code that runs now."""
+    callbacks = sys.modules.get(_CALLBACKS)
+    return callbacks.surroundings() if callbacks is not None else {}

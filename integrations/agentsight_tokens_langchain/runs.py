@@ -1,0 +1,186 @@
+"""The runs that are open: calls that have begun, and the tools that are at work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from threading import Lock
+from typing import Any, Final
+from uuid import UUID
+
+from agentsight_tokens.faults import contained
+from agentsight_tokens.meter import OpenCall
+
+__all__ = ["OpenRuns", "Run", "ToolRuns"]
+
+_MOST_RUNS: Final = 10_000
+_LONGEST_RUN_SECONDS: Final = 6 * 3600.0
+
+
+class Run:
+    """One run of a model: its call, and what its stream has said so far."""
+
+    __slots__ = (
+        "batch",
+        "began",
+        "call",
+        "has_first_token",
+        "is_counted_by_sibling",
+        "prompts",
+        "reports",
+        "starts",
+        "usage",
+        "usage_is_cumulative",
+    )
+
+    def __init__(self, call: OpenCall, *, prompts: int = 0, batch: int = 0) -> None:
+        self.call = call
+        self.began = time.monotonic()
+        self.starts = 1
+        """How often its start was told: once for each time the callback was passed."""
+        self.prompts = prompts
+        """The identity of the prompts, which tells a repeated start from a reused run id."""
+        self.batch = batch
+        """The identity of what is shared by the runs of one request; 0 for a run of its own."""
+        self.is_counted_by_sibling = False
+        self.has_first_token = False
+        self.reports = 0
+        """How many chunks carried a usage."""
+        self.usage: Any = None
+        """The usage of the last chunk that carried one."""
+        self.usage_is_cumulative = True
+
+    @property
+    def was_streamed(self) -> bool:
+        """Whether the model said anything before the end."""
+        return self.has_first_token or self.reports > 0
+
+    def add_report(self, usage: Any) -> None:
+        """Note the usage that one chunk carried."""
+        before = self.usage
+        self.reports += 1
+        self.usage = usage
+        given, made = usage.get("input_tokens") or 0, usage.get("output_tokens") or 0
+        if given <= 0 or (
+            before is not None
+            and (
+                given < (before.get("input_tokens") or 0)
+                or made < (before.get("output_tokens") or 0)
+            )
+        ):
+            self.usage_is_cumulative = False
+
+
+class OpenRuns:
+    """
+    The open runs by their id.
+
+    Some are never closed, so the table is bounded in number and age: what leaves it unclosed
+    is counted as unreported.
+    """
+
+    def __init__(self, *, most: int = _MOST_RUNS, longest: float = _LONGEST_RUN_SECONDS) -> None:
+        self._runs: dict[UUID, Run] = {}
+        self._lock = Lock()
+        self._most = most
+        self._longest_seconds = longest
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def get(self, run_id: UUID) -> Run | None:
+        """Return an open run."""
+        return self._runs.get(run_id)
+
+    def repeat(self, run_id: UUID, prompts: int) -> bool:
+        """Note another start of an open run, and return whether it is one."""
+        with self._lock:
+            run = self._runs.get(run_id)
+            if run is None:
+                return False
+            if run.prompts == prompts and not run.call.is_finished:
+                run.starts += 1
+                return True
+            del self._runs[run_id]  # the id is used again, and the run before never closed
+        _expire(run)
+        return False
+
+    def open(self, run_id: UUID, run: Run) -> None:
+        """Add a run, and expire the oldest where there are too many or it is too old."""
+        with self._lock:
+            self._runs[run_id] = run
+            expired = tuple(self._expired(run.began))
+        for each in expired:
+            _expire(each)
+
+    def close(self, run_id: UUID) -> Run | None:
+        """Note an end, and return the run; it leaves the table with its last end."""
+        with self._lock:
+            run = self._runs.get(run_id)
+            if run is not None:
+                run.starts -= 1
+                if run.starts <= 0:
+                    del self._runs[run_id]
+        return run
+
+    def count_siblings(self, run: Run) -> None:
+        """Mark the open runs whose usage is part of this run's."""
+        with self._lock:
+            for other in self._runs.values():
+                if other.batch == run.batch:
+                    other.is_counted_by_sibling = True
+
+    def expire_all(self) -> None:
+        """Take every run out, as unreported."""
+        with self._lock:
+            runs = tuple(self._runs.values())
+            self._runs.clear()
+        for run in runs:
+            _expire(run)
+
+    def _expired(self, now: float) -> Iterator[Run]:
+        while self._runs:
+            oldest = next(iter(self._runs))
+            run = self._runs[oldest]
+            if len(self._runs) <= self._most and now - run.began < self._longest_seconds:
+                return
+            del self._runs[oldest]
+            yield run
+
+
+def _expire(run: Run) -> None:
+    with contained("expiry of an open run"):
+        run.call.finish(None, status="error", unreported_reason="run_never_closed")
+
+
+class ToolRuns:
+    """The names of the tools at work, by the ids of their runs and of the runs inside them."""
+
+    def __init__(self, *, most: int = _MOST_RUNS) -> None:
+        self._names: dict[UUID, str] = {}
+        self._lock = Lock()
+        self._most = most
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def name(self, run_id: UUID | None) -> str | None:
+        """Return the tool that a run is, or is inside of."""
+        return self._names.get(run_id) if run_id is not None else None
+
+    def open(self, run_id: UUID, name: str) -> None:
+        """Note that a run is, or is inside of, a tool."""
+        with self._lock:
+            self._names[run_id] = name
+            if len(self._names) > self._most:
+                del self._names[next(iter(self._names))]
+
+    def close(self, run_id: UUID) -> None:
+        """Forget a run."""
+        with self._lock:
+            self._names.pop(run_id, None)
+
+    def clear(self) -> None:
+        """Forget every run."""
+        with self._lock:
+            self._names.clear()

@@ -1,0 +1,148 @@
+"""
+Asks OpenAI's streams for their usage, which langchain-openai does only without a base URL.
+
+A server that does not know the request's field refuses it; then the stream is asked for
+again without it, and that server is not asked any more.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final
+
+from agentsight_tokens_openai.errors import http_status
+
+__all__ = ["ask_for_stream_usage"]
+
+_FIELDS: Final = ("stream_options", "include_usage")
+
+
+class _Servers:
+    """What is known of the servers that streams are asked of, by their address."""
+
+    def __init__(self) -> None:
+        self.is_on = True
+        self.accepting: set[Any] = set()
+        self.refusing: set[Any] = set()
+
+    def may_ask(self, model: Any, stream_usage: object = None, **kwargs: Any) -> bool:
+        """Tell whether the user has said nothing about the usage of this stream."""
+        said = (
+            stream_usage,
+            model.stream_usage,
+            (kwargs.get("stream_options") or {}).get("include_usage"),
+            ((model.model_kwargs or {}).get("stream_options") or {}).get("include_usage"),
+        )
+        return self.is_on and not any(isinstance(each, bool) for each in said)
+
+    def is_new(self, model: Any, kwargs: dict[str, Any]) -> bool:
+        """Tell whether this stream will show if its server takes the request's field."""
+        address = _address(model)
+        if address in self.accepting or address in self.refusing:
+            return False
+        return self.may_ask(model, **kwargs)
+
+    def refused(self, model: Any, error: Exception) -> bool:
+        """Tell whether the server refused the request's field, and remember it."""
+        if http_status(error) not in (400, 422) or not any(f in str(error) for f in _FIELDS):
+            return False
+        self.refusing.add(_address(model))
+        return True
+
+
+def ask_for_stream_usage(model: Any) -> Callable[[], None]:
+    """Patch `BaseChatOpenAI`, and return what undoes it."""
+    servers = _Servers()
+    originals = {
+        name: vars(model)[name] for name in ("_should_stream_usage", "_stream", "_astream")
+    }
+    ours = {
+        "_should_stream_usage": _asking(originals["_should_stream_usage"], servers),
+        "_stream": _retreating(originals["_stream"], servers),
+        "_astream": _retreating_async(originals["_astream"], servers),
+    }
+    for name, method in ours.items():
+        setattr(model, name, method)
+
+    def undo() -> None:
+        servers.is_on = False
+        for name, method in ours.items():
+            if vars(model).get(name) is method:  # else a stranger has wrapped it since
+                setattr(model, name, originals[name])
+
+    return undo
+
+
+def _asking(original: Callable[..., bool], servers: _Servers) -> Callable[..., bool]:
+    @functools.wraps(original)
+    def should_stream_usage(self: Any, *args: Any, **kwargs: Any) -> bool:
+        wanted = original(self, *args, **kwargs)
+        if wanted or not servers.may_ask(self, *args, **kwargs):
+            return wanted
+        return _address(self) not in servers.refusing
+
+    return should_stream_usage
+
+
+def _retreating(
+    original: Callable[..., Iterator[Any]], servers: _Servers
+) -> Callable[..., Iterator[Any]]:
+    @functools.wraps(original)
+    def stream(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        ask = functools.partial(original, self, *args, **kwargs)
+        return _first_contact(ask, self, servers) if servers.is_new(self, kwargs) else ask()
+
+    return stream
+
+
+def _first_contact(
+    ask: Callable[[], Iterator[Any]], model: Any, servers: _Servers
+) -> Iterator[Any]:
+    chunks = ask()
+    try:
+        first = next(chunks)
+    except StopIteration:
+        return
+    except Exception as error:
+        if not servers.refused(model, error):
+            raise
+        chunks = ask()
+    else:
+        servers.accepting.add(_address(model))
+        yield first
+    yield from chunks
+
+
+def _retreating_async(
+    original: Callable[..., AsyncIterator[Any]], servers: _Servers
+) -> Callable[..., AsyncIterator[Any]]:
+    @functools.wraps(original)
+    def astream(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        ask = functools.partial(original, self, *args, **kwargs)
+        return _first_contact_async(ask, self, servers) if servers.is_new(self, kwargs) else ask()
+
+    return astream
+
+
+async def _first_contact_async(
+    ask: Callable[[], AsyncIterator[Any]], model: Any, servers: _Servers
+) -> AsyncIterator[Any]:
+    chunks = ask()
+    try:
+        first = await anext(chunks)
+    except StopAsyncIteration:
+        return
+    except Exception as error:
+        if not servers.refused(model, error):
+            raise
+        chunks = ask()
+    else:
+        servers.accepting.add(_address(model))
+        yield first
+    async for chunk in chunks:
+        yield chunk
+
+
+def _address(model: Any) -> tuple[Any, Any]:
+    return getattr(model, "openai_api_base", None), getattr(model, "azure_endpoint", None)
