@@ -1,0 +1,79 @@
+"""Count, price and budget the tokens of every conversation."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import TokenConfig as TokenConfig
+    from .counting import TokenCounter as TokenCounter
+    from .cycle import Cycle as Cycle
+    from .errors import AgentSightError as AgentSightError
+    from .errors import AgentSightWarning as AgentSightWarning
+    from .errors import BudgetExceededError as BudgetExceededError
+    from .errors import ConfigurationError as ConfigurationError
+    from .errors import HandlerSkippedWarning as HandlerSkippedWarning
+    from .errors import InvalidCountError as InvalidCountError
+    from .errors import UnknownHandlerError as UnknownHandlerError
+    from .errors import UnknownModelError as UnknownModelError
+    from .errors import UnknownResponseError as UnknownResponseError
+    from .pricing import MODEL_PRICING as MODEL_PRICING
+    from .pricing import CostBreakdown as CostBreakdown
+    from .pricing import CostEstimator as CostEstimator
+    from .pricing import ModelPrice as ModelPrice
+    from .pricing import calculate_cost as calculate_cost
+    from .send_result import SendResult as SendResult
+    from .summary import UsageSummary as UsageSummary
+    from .tracker import ConversationTracker as ConversationTracker
+    from .tracker import get_global_usage as get_global_usage
+    from .usage import Scope as Scope
+    from .usage import TokenUsage as TokenUsage
+    from .usage import UsageRecord as UsageRecord
+    from .usage_tracker import UsageTracker as UsageTracker
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "AgentSightError": "errors",
+    "AgentSightWarning": "errors",
+    "BudgetExceededError": "errors",
+    "ConfigurationError": "errors",
+    "ConversationTracker": "tracker",
+    "CostBreakdown": "pricing",
+    "CostEstimator": "pricing",
+    "Cycle": "cycle",
+    "HandlerSkippedWarning": "errors",
+    "InvalidCountError": "errors",
+    "MODEL_PRICING": "pricing",
+    "ModelPrice": "pricing",
+    "Scope": "usage",
+    "SendResult": "send_result",
+    "TokenConfig": "config",
+    "TokenCounter": "counting",
+    "TokenUsage": "usage",
+    "UnknownHandlerError": "errors",
+    "UnknownModelError": "errors",
+    "UnknownResponseError": "errors",
+    "UsageRecord": "usage",
+    "UsageSummary": "summary",
+    "UsageTracker": "usage_tracker",
+    "calculate_cost": "pricing",
+    "get_global_usage": "tracker",
+}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    # Every name is imported when it is first used, so that the import itself costs nothing.
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -28,7 +28,7 @@ def environment_variables() -> Mapping[str, str]:
     return {name: value for name, value in os.environ.items() if value}
 
 
-def _read(variable: str, kind: Callable[[str], _T], default: _T) -> _T:
+def _read(variable: str, kind: Callable[[str], _T], default: _T | None) -> _T | None:
     text = os.environ.get(variable)
     if not text:
         return default
@@ -38,7 +38,7 @@ def _read(variable: str, kind: Callable[[str], _T], default: _T) -> _T:
         raise ConfigurationError(f"{variable}={text!r} cannot be read: {error}") from None
 
 
-def _setting(variable: str, kind: Callable[[str], _T], default: _T) -> Any:
+def _setting(variable: str, kind: Callable[[str], _T], *, default: _T | None) -> Any:
     """Declare a field that is read from its variable when no argument is given."""
     field = msgspec.field(default_factory=lambda: _read(variable, kind, default))
     _declared.append(variable)
@@ -46,10 +46,6 @@ def _setting(variable: str, kind: Callable[[str], _T], default: _T) -> Any:
 
 
 _declared: list[str] = []
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip().lower() for part in text.split(",") if part.strip())
 
 
 def _flag(text: str) -> bool:
@@ -64,16 +60,12 @@ def _whole(text: str) -> int:
     return msgspec.convert(text, int, strict=False)
 
 
-def _optional_text(text: str) -> str | None:
-    return text
-
-
 def _cost_rates() -> dict[str, float]:
     rates: dict[str, float] = {}
     for prefix in COST_RATE_PREFIXES:
         for variable, text in os.environ.items():
             if variable.startswith(prefix) and text:
-                rates[variable[len(prefix) :]] = _read(variable, _number, 0.0)
+                rates[variable[len(prefix) :]] = _read(variable, _number, None) or 0.0
     return rates
 
 
@@ -92,46 +84,44 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ConfigurationError: If a setting cannot be read; the message names the variable.
     """
 
-    token_handler: tuple[str, ...] = _setting("AGENTSIGHT_TOKEN_HANDLER_TYPE", _names, ())
+    token_handler: str = _setting("AGENTSIGHT_TOKEN_HANDLER_TYPE", str, default="")
     """AGENTSIGHT_TOKEN_HANDLER_TYPE: handlers to switch on, with commas, or `auto`."""
-    api_key: str | None = _setting("AGENTSIGHT_API_KEY", _optional_text, None)
+    api_key: str | None = _setting("AGENTSIGHT_API_KEY", str, default=None)
     """AGENTSIGHT_API_KEY: the key that the backend asks for."""
-    endpoint: str | None = _setting("AGENTSIGHT_API_ENDPOINT", _optional_text, None)
+    endpoint: str | None = _setting("AGENTSIGHT_API_ENDPOINT", str, default=None)
     """AGENTSIGHT_API_ENDPOINT: the backend's address; unset, the embedded store is used."""
-    conversation_id: str | None = _setting("AGENTSIGHT_CONVERSATION_ID", _optional_text, None)
+    conversation_id: str | None = _setting("AGENTSIGHT_CONVERSATION_ID", str, default=None)
     """AGENTSIGHT_CONVERSATION_ID: the conversation of calls that name none."""
-    environment: str | None = _setting("AGENTSIGHT_ENVIRONMENT", _optional_text, None)
+    environment: str | None = _setting("AGENTSIGHT_ENVIRONMENT", str, default=None)
     """AGENTSIGHT_ENVIRONMENT: production, staging, ...; stored with every cycle."""
-    log_level: str | None = _setting("AGENTSIGHT_LOG_LEVEL", str.upper, None)  # type: ignore[arg-type]  # None means: leave logging alone
+    log_level: str | None = _setting("AGENTSIGHT_LOG_LEVEL", str.upper, default=None)
     """AGENTSIGHT_LOG_LEVEL: the level of the `agentsight_tokens` logger; unset, untouched."""
-    data_dir: str = _setting("AGENTSIGHT_DATA_DIR", str, "")
+    data_dir: str = _setting("AGENTSIGHT_DATA_DIR", str, default="")
     """AGENTSIGHT_DATA_DIR: where the journal, the outbox and the embedded store lie."""
-    database_url: str | None = _setting("AGENTSIGHT_DATABASE_URL", _optional_text, None)
+    database_url: str | None = _setting("AGENTSIGHT_DATABASE_URL", str, default=None)
     """AGENTSIGHT_DATABASE_URL: the server's store; unset, SQLite in the data directory."""
     cost_rates: dict[str, float] = msgspec.field(default_factory=_cost_rates)
     """AGENTSIGHT_COST_RATES__<MODEL>: USD per 1,000 tokens, in and out, of your own models."""
-    prices_file: str | None = _setting("AGENTSIGHT_PRICES_FILE", _optional_text, None)
+    prices_file: str | None = _setting("AGENTSIGHT_PRICES_FILE", str, default=None)
     """AGENTSIGHT_PRICES_FILE: a price map that overrides the one in the package."""
-    hash_user_ids: bool = _setting("AGENTSIGHT_HASH_USER_IDS", _flag, False)
+    hash_user_ids: bool = _setting("AGENTSIGHT_HASH_USER_IDS", _flag, default=False)
     """AGENTSIGHT_HASH_USER_IDS: replace user ids by an HMAC before they reach the disk."""
-    hash_key: str | None = _setting("AGENTSIGHT_HASH_KEY", _optional_text, None)
+    hash_key: str | None = _setting("AGENTSIGHT_HASH_KEY", str, default=None)
     """AGENTSIGHT_HASH_KEY: the key of that HMAC; needed when hashing is on."""
-    stream_usage: bool = _setting("AGENTSIGHT_STREAM_USAGE", _flag, True)
+    stream_usage: bool = _setting("AGENTSIGHT_STREAM_USAGE", _flag, default=True)
     """AGENTSIGHT_STREAM_USAGE: ask providers to report what a stream used."""
-    capture_embeddings: bool = _setting("AGENTSIGHT_CAPTURE_EMBEDDINGS", _flag, True)
+    capture_embeddings: bool = _setting("AGENTSIGHT_CAPTURE_EMBEDDINGS", _flag, default=True)
     """AGENTSIGHT_CAPTURE_EMBEDDINGS: count embeddings, for which frameworks fire no event."""
-    outbox_max_mb: int = _setting("AGENTSIGHT_OUTBOX_MAX_MB", _whole, 64)
+    outbox_max_mb: int = _setting("AGENTSIGHT_OUTBOX_MAX_MB", _whole, default=64)
     """AGENTSIGHT_OUTBOX_MAX_MB: the size at which cycles are no longer sealed but grow."""
-    outbox_max_days: float = _setting("AGENTSIGHT_OUTBOX_MAX_DAYS", _number, 7.0)
+    outbox_max_days: float = _setting("AGENTSIGHT_OUTBOX_MAX_DAYS", _number, default=7.0)
     """AGENTSIGHT_OUTBOX_MAX_DAYS: the age at which an undelivered cycle is set aside."""
-    http_timeout_seconds: float = _setting("AGENTSIGHT_HTTP_TIMEOUT_SECONDS", _number, 10.0)
+    http_timeout_seconds: float = _setting("AGENTSIGHT_HTTP_TIMEOUT_SECONDS", _number, default=10.0)
     """AGENTSIGHT_HTTP_TIMEOUT_SECONDS: how long one delivery may take."""
-    exit_flush_seconds: float = _setting("AGENTSIGHT_EXIT_FLUSH_SECONDS", _number, 2.0)
+    exit_flush_seconds: float = _setting("AGENTSIGHT_EXIT_FLUSH_SECONDS", _number, default=2.0)
     """AGENTSIGHT_EXIT_FLUSH_SECONDS: how long the exit waits for deliveries."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.token_handler, str):
-            msgspec.structs.force_setattr(self, "token_handler", _names(self.token_handler))
         if not self.data_dir:
             msgspec.structs.force_setattr(self, "data_dir", _default_data_dir())
         if self.log_level is not None and self.log_level not in _LOG_LEVELS:
@@ -149,6 +139,11 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 "AGENTSIGHT_HASH_USER_IDS is on, but AGENTSIGHT_HASH_KEY is unset: "
                 "set it to a long random string and keep it secret"
             )
+
+    @property
+    def handlers(self) -> tuple[str, ...]:
+        """The names of the handlers to switch on."""
+        return tuple(part.strip().lower() for part in self.token_handler.split(",") if part.strip())
 
     @property
     def directory(self) -> Path:

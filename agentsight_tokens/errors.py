@@ -13,6 +13,9 @@ AgentSightError
 ├── TrackerClosedError (RuntimeError)    a tracker used after close()
 ├── StorageError (OSError)               the data directory did not take a write
 └── DestinationError                     a delivery that did not succeed
+    ├── DestinationUnavailableError      it cannot take it now
+    │   └── DestinationUnauthorizedError it does not know our key
+    └── DeliveryRefusedError             it will never take it
 
 AgentSightWarning (UserWarning)
 ├── HandlerSkippedWarning                a framework that is not installed
@@ -29,7 +32,10 @@ __all__ = [
     "AgentSightWarning",
     "BudgetExceededError",
     "ConfigurationError",
+    "DeliveryRefusedError",
     "DestinationError",
+    "DestinationUnauthorizedError",
+    "DestinationUnavailableError",
     "EncodingUnavailableError",
     "EstimatedCountWarning",
     "HandlerSkippedWarning",
@@ -92,6 +98,23 @@ class StorageError(AgentSightError, OSError):
 
 class DestinationError(AgentSightError):
     """A destination did not accept a delivery."""
+
+
+class DestinationUnavailableError(DestinationError):
+    """A destination cannot take a delivery now; it is tried again."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        """When the destination asks to be tried again, if it says so."""
+
+
+class DestinationUnauthorizedError(DestinationUnavailableError):
+    """A destination does not accept our key; everything waits until it does."""
+
+
+class DeliveryRefusedError(DestinationError):
+    """A destination refuses a delivery for what is in it, for ever."""
 
 
 class AgentSightWarning(UserWarning):

@@ -50,7 +50,7 @@ def contained(place: str) -> Iterator[None]:
         yield
     except BudgetExceededError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # this is the boundary
         report_fault(place, error)
 
 
@@ -63,7 +63,7 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T | None]:
             return function(*args, **kwargs)
         except BudgetExceededError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # this is the boundary
             report_fault(function.__qualname__, error)
             return None
 

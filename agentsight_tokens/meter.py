@@ -8,11 +8,12 @@ when the call begins, because the end may come in another thread, task or conver
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from threading import Lock
 from typing import Any, Final, Protocol
 
+from .faults import contained
 from .ids import time_ordered_id
 from .scope import current_attribution, tool_in_force
 from .usage import CallStatus, Operation, Scope, Source, TokenUsage, UsageRecord
@@ -22,17 +23,11 @@ __all__ = ["METADATA_PREFIX", "Meter", "OpenCall", "Recorder", "meter"]
 METADATA_PREFIX: Final = "agentsight_"
 """Metadata keys of a framework's call that begin with this name a scope field."""
 
-_METADATA_FIELDS: Final = {
-    f"{METADATA_PREFIX}{name}": name for name in Scope.__struct_fields__
-}
+_METADATA_FIELDS: Final = {f"{METADATA_PREFIX}{name}": name for name in Scope.__struct_fields__}
 
 
 class Recorder(Protocol):
     """What takes finished calls: a tracker."""
-
-    @property
-    def default_scope(self) -> Scope:
-        """The scope of calls that name no conversation."""
 
     def receive(self, record: UsageRecord) -> UsageRecord | None:
         """Price, keep and count a record; None when the call was counted before."""
@@ -149,6 +144,14 @@ class Meter:
     def __init__(self) -> None:
         self.default_recorder: Recorder | None = None
         """Where calls go that begin outside any scope: the tracker constructed last."""
+        self.barriers: list[Callable[[], None]] = []
+        """What waits for a framework's late callbacks; handlers add theirs."""
+
+    def settle(self) -> None:
+        """Let the callbacks land that frameworks fire after a call has returned."""
+        for barrier in self.barriers:
+            with contained("waiting for late callbacks"):
+                barrier()
 
     def begin(  # noqa: PLR0913  # each is a fact that only the handler knows
         self,
@@ -179,9 +182,11 @@ class Meter:
         """
         scope, owner = current_attribution()
         recorder = owner if owner is not None else self.default_recorder
-        named = {
-            field: metadata[key] for key, field in _METADATA_FIELDS.items() if key in metadata
-        } if metadata else {}
+        named = (
+            {field: metadata[key] for key, field in _METADATA_FIELDS.items() if key in metadata}
+            if metadata
+            else {}
+        )
         if agent and not scope.agent:
             named.setdefault("agent", agent)
         if named:

@@ -34,6 +34,9 @@ class Attribution(NamedTuple):
     owner: object | None
 
 
+_NOBODY: Final = Attribution(Scope(), None)
+
+
 class ScopeEntry:
     """
     A scope to enter and leave again, as a context manager.
@@ -43,54 +46,59 @@ class ScopeEntry:
 
     __slots__ = (
         "_fields",
-        "_frame",
         "_is_open",
-        "_is_void",
         "_owner",
-        "_parent",
         "_task",
         "_thread",
         "attribution",
+        "frame",
+        "is_void",
+        "parent",
     )
 
     def __init__(self, owner: object | None, fields: dict[str, object]) -> None:
         Scope().replace(**fields)  # wrong use raises here, not at the `with`
         self._owner = owner
         self._fields = fields
-        self._parent: ScopeEntry | None = None
+        self.parent: ScopeEntry | None = None
+        """The entry that was in force when this one was entered."""
+        self.frame: FrameType | None = None
+        """The generator that entered it, if one did."""
+        self.attribution = _NOBODY
+        """The whole scope, known once it is entered."""
         self._is_open = False
-        self._is_void = False
+        self.is_void = False
+        """Closed where the context that entered it cannot be reached."""
 
     def enter(self, *, depth: int = 1) -> None:
         """Put the scope in force for the caller `depth` frames up."""
-        frame = sys._getframe(depth)
-        self._parent = _entry_in_force()
+        frame = sys._getframe(depth)  # noqa: SLF001  # no public way tells who enters
+        self.parent = _entry_in_force()
         self._thread = get_ident()
         self._task = _current_task()
-        outer = self._parent.attribution if self._parent else _NOBODY
+        outer = self.parent.attribution if self.parent else _NOBODY
         self.attribution = Attribution(
             outer.scope.replace(**self._fields), self._owner or outer.owner
         )
-        self._frame: FrameType | None = None
         if frame.f_code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
-            self._frame = frame
+            self.frame = frame
             _entered_by_generators[id(frame)] = self
         self._is_open = True
-        _entered.set((*(e for e in _entered.get() if not e._is_void), self))
+        _entered.set((*(e for e in _entered.get() if not e.is_void), self))
 
     def leave(self) -> None:
         """Take the scope back, in whatever context this runs."""
         self._is_open = False
-        if self._frame is not None:
-            _entered_by_generators.pop(id(self._frame), None)
-            if self._parent is not None and self._parent._frame is self._frame:
-                _entered_by_generators[id(self._frame)] = self._parent
-            self._frame = None
+        if self.frame is not None:
+            _entered_by_generators.pop(id(self.frame), None)
+            if self.parent is not None and self.parent.frame is self.frame:
+                _entered_by_generators[id(self.frame)] = self.parent
+            self.frame = None
         entries = _entered.get()
         if self in entries:
             _entered.set(tuple(entry for entry in entries if entry is not self))
         else:  # closed elsewhere: the context that entered it cannot be reached from here
-            self._is_void = True
+            self.is_void = True
 
     def __enter__(self) -> ScopeEntry:
         self.enter(depth=2)
@@ -106,24 +114,23 @@ class ScopeEntry:
 
     def is_in_force(self, thread: int, task: object | None) -> bool:
         """Tell whether calls that start in this thread and task are caused by this scope."""
-        if self._is_void:
+        if self.is_void:
             return False
         if thread != self._thread or task is not self._task:
             return True
         if not self._is_open:
             return False
         # A suspended generator's frame has no caller.
-        return self._frame is None or self._frame.f_back is not None
+        return self.frame is None or self.frame.f_back is not None
 
     def is_inside(self, other: ScopeEntry) -> bool:
         """Tell whether this is the other entry or was entered while it was in force."""
         entry: ScopeEntry | None = self
         while entry is not None and entry is not other:
-            entry = entry._parent
+            entry = entry.parent
         return entry is other
 
 
-_NOBODY: Final = Attribution(Scope(), None)
 _entered: Final[ContextVar[tuple[ScopeEntry, ...]]] = ContextVar("agentsight_scope", default=())
 _entered_by_generators: Final[dict[int, ScopeEntry]] = {}
 _tool: Final[ContextVar[str | None]] = ContextVar("agentsight_tool", default=None)
@@ -164,7 +171,7 @@ def _entry_in_force() -> ScopeEntry | None:
 
 
 def _entry_of_running_generator() -> ScopeEntry | None:
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # as above
     while frame is not None:
         entry = _entered_by_generators.get(id(frame))
         if entry is not None:

@@ -114,7 +114,7 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def __post_init__(self) -> None:
         values = _usage_values(self)
         for value in values:
-            if type(value) is not int or not 0 <= value:
+            if type(value) is not int or value < 0:
                 for name, given in zip(USAGE_FIELDS, values, strict=True):
                     force_setattr(self, name, checked_count(name, given))
                 break

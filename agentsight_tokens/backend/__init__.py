@@ -1,0 +1,1 @@
+"""The receiving side: stores, analytics and the server."""

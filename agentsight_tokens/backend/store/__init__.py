@@ -1,0 +1,5 @@
+"""Stores of cycles and calls."""
+
+from .sqlite import SQLiteStore
+
+__all__ = ["SQLiteStore"]

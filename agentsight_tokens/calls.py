@@ -1,0 +1,208 @@
+"""The table of calls: how a record lies in SQLite, and how calls are selected and summed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+import msgspec
+
+from .errors import InvalidScopeError
+from .summary import UsageSummary
+from .usage import USAGE_FIELDS, Scope, TokenUsage, UsageRecord
+
+__all__ = [
+    "CALL_COLUMNS",
+    "GROUPABLE",
+    "calls_table",
+    "insert_calls",
+    "microseconds",
+    "record_values",
+    "records",
+    "selection",
+    "summarise",
+    "summarise_by_model",
+    "summary_columns",
+    "summary_of_row",
+]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_SCOPE_FIELDS: Final = tuple(f for f in Scope.__struct_fields__ if f != "tags")
+_PLAIN_FIELDS: Final = tuple(
+    f for f in UsageRecord.__struct_fields__ if f not in {"id", "at", "usage", "scope"}
+)
+_INTEGERS: Final = {*USAGE_FIELDS, *(f for f in _PLAIN_FIELDS if f.endswith("_pico_usd"))}
+_REALS: Final = {"duration_seconds", "time_to_first_token_seconds"}
+
+CALL_COLUMNS: Final[tuple[str, ...]] = (
+    "id",
+    "at",
+    *_SCOPE_FIELDS,
+    "tags",
+    *_PLAIN_FIELDS,
+    *USAGE_FIELDS,
+)
+"""The columns of a call; `at` is in microseconds since 1970 UTC, `tags` a JSON array."""
+
+GROUPABLE: Final[tuple[str, ...]] = (
+    *_SCOPE_FIELDS,
+    "model",
+    "provider",
+    "operation",
+    "status",
+    "source",
+    "handler",
+    "tool_name",
+    "service_tier",
+)
+"""The columns by which calls are filtered and grouped."""
+
+
+def microseconds(at: datetime) -> int:
+    """Return an aware time as microseconds since 1970 UTC."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def calls_table(*extra: str) -> str:
+    """Return the statement that creates the table, with extra column definitions."""
+    kinds = {**dict.fromkeys(_INTEGERS, "INTEGER"), **dict.fromkeys(_REALS, "REAL")}
+    columns = [
+        "id TEXT NOT NULL UNIQUE",
+        "at INTEGER NOT NULL",
+        *(f"{name} {kinds.get(name, 'TEXT')}" for name in CALL_COLUMNS[2:]),
+    ]
+    return f"CREATE TABLE IF NOT EXISTS calls ({', '.join([*extra, *columns])}) STRICT"
+
+
+def insert_calls(*extra: str) -> str:
+    """Return the statement that inserts a call once; the extra columns come first."""
+    names = (*extra, *CALL_COLUMNS)
+    marks = ", ".join("?" * len(names))
+    return f"INSERT OR IGNORE INTO calls ({', '.join(names)}) VALUES ({marks})"  # noqa: S608  # our own names
+
+
+def record_values(record: UsageRecord) -> tuple[Any, ...]:
+    """Return a record's values in the order of `CALL_COLUMNS`."""
+    scope, usage = record.scope, record.usage
+    return (
+        record.id,
+        microseconds(record.at),
+        *[getattr(scope, name) for name in _SCOPE_FIELDS],
+        msgspec.json.encode(scope.tags).decode() if scope.tags else None,
+        *[getattr(record, name) for name in _PLAIN_FIELDS],
+        *[getattr(usage, name) for name in USAGE_FIELDS],
+    )
+
+
+def records(rows: Iterable[Sequence[Any]]) -> Iterator[UsageRecord]:
+    """Turn rows of `CALL_COLUMNS` back into records."""
+    scopes, plain = len(_SCOPE_FIELDS), len(_PLAIN_FIELDS)
+    for row in rows:
+        tags = row[2 + scopes]
+        yield UsageRecord(
+            id=row[0],
+            at=_EPOCH + timedelta(microseconds=row[1]),
+            scope=Scope(
+                **dict(zip(_SCOPE_FIELDS, row[2:], strict=False)),
+                tags=msgspec.json.decode(tags, type=tuple[str, ...]) if tags else (),
+            ),
+            usage=TokenUsage(**dict(zip(USAGE_FIELDS, row[3 + scopes + plain :], strict=True))),
+            **dict(zip(_PLAIN_FIELDS, row[3 + scopes :], strict=False)),
+        )
+
+
+def selection(where: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """
+    Return the SQL condition, and its values, of a filter.
+
+    Args:
+        where: Values by column of `GROUPABLE`, `tags` (all of them must be there), `since`
+            (inclusive) and `until` (exclusive), both aware; what is None does not filter.
+
+    Raises:
+        InvalidScopeError: For a name that is no filter, or a naive time.
+    """
+    conditions = ["1"]
+    values: list[Any] = []
+    for name, value in where.items():
+        if value is None:
+            continue
+        if name in {"since", "until"}:
+            if value.tzinfo is None:
+                raise InvalidScopeError(f"{name} must be an aware time, not {value!r}")
+            conditions.append(f"at {'>=' if name == 'since' else '<'} ?")
+            values.append(microseconds(value))
+        elif name == "tags":
+            for tag in (value,) if isinstance(value, str) else value:
+                conditions.append("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)")
+                values.append(tag)
+        elif name in GROUPABLE:
+            conditions.append(f"{name} = ?")
+            values.append(value)
+        else:
+            raise InvalidScopeError(
+                f"{name!r} is no filter; known are {', '.join(GROUPABLE)}, tags, since, until"
+            )
+    return " AND ".join(conditions), values
+
+
+_MONEY: Final = ("cost_pico_usd", "prompt_cost_pico_usd", "completion_cost_pico_usd")
+_IS_UNPRICED: Final = "cost_pico_usd IS NULL AND unreported_reason IS NULL"
+_TOKENS: Final = "total_tokens + embedding_tokens"
+
+
+def summary_columns() -> str:
+    """
+    Return the SQL columns that `summary_of_row` reads.
+
+    Money is summed in two halves, because 64 bits of pico-USD end at 9.2 million USD.
+    """
+    return ", ".join(
+        [
+            "COUNT(*)",
+            "COUNT(unreported_reason)",
+            f"COALESCE(SUM({_IS_UNPRICED} AND {_TOKENS} > 0), 0)",
+            f"COALESCE(SUM(CASE WHEN {_IS_UNPRICED} THEN {_TOKENS} END), 0)",
+            "COALESCE(SUM(source = 'estimated'), 0)",
+            *(f"COALESCE(SUM({name} / 1000000), 0)" for name in _MONEY),
+            *(f"COALESCE(SUM({name} % 1000000), 0)" for name in _MONEY),
+            *(f"COALESCE(SUM({name}), 0)" for name in USAGE_FIELDS),
+        ]
+    )
+
+
+def summary_of_row(
+    row: Sequence[int], by_model: dict[str, UsageSummary] | None = None
+) -> UsageSummary:
+    """Turn a row of `summary_columns` into a summary."""
+    requests, unreported, unpriced, unpriced_tokens, estimated = row[:5]
+    money = {
+        name: high * 1_000_000 + low
+        for name, high, low in zip(_MONEY, row[5:8], row[8:11], strict=True)
+    }
+    return UsageSummary(
+        request_count=requests,
+        unreported_calls=unreported,
+        unpriced_calls=unpriced,
+        unpriced_tokens=unpriced_tokens,
+        estimated_calls=estimated,
+        by_model=by_model or {},
+        **money,
+        **dict(zip(USAGE_FIELDS, row[11:], strict=True)),
+    )
+
+
+def summarise(rows: Iterable[Sequence[int]], by_model: dict[str, UsageSummary]) -> UsageSummary:
+    """Add up rows of `summary_columns`."""
+    total = [0] * (11 + len(USAGE_FIELDS))
+    for row in rows:
+        total = [a + b for a, b in zip(total, row, strict=True)]
+    return summary_of_row(total, by_model)
+
+
+def summarise_by_model(rows: Iterable[Sequence[Any]]) -> UsageSummary:
+    """Add up rows of a model and `summary_columns`, and keep the sum of each model."""
+    found = list(rows)
+    by_model = {row[0] or "unknown": summary_of_row(row[1:]) for row in found}
+    return summarise([row[1:] for row in found], by_model)

@@ -1,0 +1,5 @@
+"""Where the sender delivers."""
+
+from .base import Destination, Outcome
+
+__all__ = ["Destination", "Outcome"]

@@ -1,0 +1,44 @@
+"""The counters of a cycle that is still open."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Final
+
+from .usage import USAGE_FIELDS, TokenUsage, UsageRecord
+
+__all__ = ["OpenCycle"]
+
+_values: Final = attrgetter(*USAGE_FIELDS)
+_details: Final = attrgetter(*USAGE_FIELDS[4:])
+
+
+class OpenCycle:
+    """Adds up the calls of one conversation until it is sealed. Not locked; the tracker is."""
+
+    __slots__ = ("_counts", "calls", "cost_pico_usd", "sequence")
+
+    def __init__(self, sequence: int) -> None:
+        self.sequence = sequence
+        """The number of the cycle in the journal of its process."""
+        self.calls = 0
+        self.cost_pico_usd = 0
+        self._counts = [0] * len(USAGE_FIELDS)
+
+    def add(self, record: UsageRecord) -> None:
+        """Add a call."""
+        usage, counts = record.usage, self._counts
+        self.calls += 1
+        self.cost_pico_usd += record.cost_pico_usd or 0
+        if any(_details(usage)):
+            self._counts = [a + b for a, b in zip(counts, _values(usage), strict=True)]
+        else:
+            counts[0] += usage.input_tokens
+            counts[1] += usage.output_tokens
+            counts[2] += usage.total_tokens
+            counts[3] += usage.embedding_tokens
+
+    @property
+    def usage(self) -> TokenUsage:
+        """The sum of the calls."""
+        return TokenUsage(**dict(zip(USAGE_FIELDS, self._counts, strict=True)))

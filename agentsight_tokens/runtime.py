@@ -1,0 +1,289 @@
+"""
+The wiring: the files, the senders and the trackers of one process.
+
+Trackers that deliver from one data directory to the same destinations share one runtime.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sqlite3
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from itertools import count
+from pathlib import Path
+from threading import Condition, Lock, RLock
+from typing import Any, Final, Protocol
+
+from .config import TokenConfig
+from .cycle import SealedBy, cycle_key
+from .destinations import Destination
+from .destinations.embedded import CycleStore, EmbeddedDestination
+from .errors import StorageError
+from .faults import contained
+from .ledger import Ledger, ParcelState
+from .outbox import ProcessFolder
+from .sender import Sender
+
+__all__ = ["SEGMENT_BYTES", "Member", "Runtime", "configured_destinations", "runtimes", "shared"]
+
+SEGMENT_BYTES: Final = 16_000_000
+"""The size at which the journal begins a new file and folds the old one."""
+
+
+class Member(Protocol):
+    """A tracker, as its runtime sees it."""
+
+    def forget_after_fork(self) -> None:
+        """Begin anew in a child: what the parent counted is the parent's."""
+
+
+class Runtime:
+    """What the trackers of one data directory share."""
+
+    def __init__(
+        self, directory: Path, destinations: Sequence[Destination], config: TokenConfig
+    ) -> None:
+        self._directory = directory
+        self._destinations = tuple(destinations)
+        self._config = config
+        self._members: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._numbers = count(1)
+        self._users = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        # Reentrant: the garbage collector may end a stream, and so record its call, while
+        # this thread records another.
+        self.lock = RLock()
+        """Orders what is counted; held while an entry is appended and its counters added."""
+        self._sequences = count(1)
+        self._folder_lock = RLock()
+        self._opened: ProcessFolder | None = None
+        self._unsealed: dict[int, SealedBy] = {}
+        self._progress = Condition()
+        self._senders = [
+            Sender(self._directory, destination, on_progress=self._on_progress)
+            for destination in self._destinations
+        ]
+        self._is_running = False
+
+    def join(self, member: Member) -> int:
+        """Add a tracker and return its number."""
+        self._users += 1
+        self._members.add(member)
+        self._run()
+        return next(self._numbers)
+
+    def leave(self, member: Member) -> None:
+        """Take a tracker out; the last one closes the files."""
+        self._members.discard(member)
+        self._users -= 1
+        if self._users <= 0:
+            self.close()
+
+    def next_sequence(self) -> int:
+        """Return the number of a new cycle; to be called with the lock held."""
+        return next(self._sequences)
+
+    def key(self, conversation_id: str, sequence: int) -> str:
+        """Return the key of a cycle of this process."""
+        return cycle_key(self._folder.journal_id, conversation_id, sequence)
+
+    def append(self, tracker: int, sequence: int, record: bytes) -> None:
+        """Put a call on disk; to be called with the lock held."""
+        self._folder.journal.append(tracker, sequence, record)
+
+    def seal(self, sequence: int, sealed_by: SealedBy) -> None:
+        """
+        Seal a cycle durably.
+
+        Raises:
+            StorageError: If the disk did not take it; it is tried again later.
+        """
+        try:
+            self._seal(sequence, sealed_by)
+        except (sqlite3.Error, OSError) as error:
+            self._unsealed[sequence] = sealed_by
+            raise StorageError(
+                f"{str(self._directory)!r} cannot be written ({error}); the cycle stays in the "
+                "journal and is sealed when it can be again"
+            ) from error
+        for sender in self._senders:
+            sender.ring()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of this process."""
+        return self._folder.ledger
+
+    def pending(self) -> int:
+        """Return how many cycles of this process are not acknowledged."""
+        return self._opened.ledger.pending() if self._opened else 0
+
+    def wait_for(self, sequence: int, seconds: float) -> tuple[ParcelState, str | None]:
+        """Wait until a cycle is delivered or refused; return its state and the reason."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with self._progress:
+                state, reason = self.ledger.state_of(sequence)
+                remaining = deadline - time.monotonic()
+                if state != "pending" or remaining <= 0:
+                    return state, reason
+                # Another process may be the one that delivers, so look now and then.
+                self._progress.wait(min(remaining, 0.05))
+
+    def flush(self, timeout: float | None) -> bool:
+        """Deliver everything that is sealed in the data directory; False if time is up."""
+        deadline = time.monotonic() + (timeout if timeout is not None else float("inf"))
+        self._run()
+        is_sealed = self._retry_seals()
+        drained = [sender.drain(deadline) for sender in self._senders]
+        return all(drained) and is_sealed
+
+    def last_error(self) -> str | None:
+        """Return why a destination does not take deliveries."""
+        return next((s.last_error for s in self._senders if s.last_error), None)
+
+    def close(self) -> None:
+        """Seal and deliver what there is, for a short time, and close the files."""
+        with _registry_lock:
+            for key, runtime in list(_registry.items()):
+                if runtime is self:
+                    del _registry[key]
+        if self._opened is not None:
+            with contained("sealing what was open at the end"):
+                self._opened.ledger.seal_the_rest(sealed_by="close")
+            with contained("delivering at the end"):
+                self.flush(self._config.exit_flush_seconds)
+        for sender in self._senders:
+            sender.stop()
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def forget_after_fork(self) -> None:
+        """Begin anew in a child, with own files, threads and counters."""
+        if self._opened is not None:
+            self._opened.forget_after_fork()
+            _parents_files.append(self._opened)
+        for sender in self._senders:
+            sender.forget_after_fork()
+            _parents_files.append(sender)
+        self._begin()
+        for member in list(self._members):
+            member.forget_after_fork()
+
+    @property
+    def _folder(self) -> ProcessFolder:
+        if self._opened is None:
+            with self._folder_lock:
+                if self._opened is None:
+                    folder = ProcessFolder(self._directory / "processes")
+                    folder.ledger.describe(
+                        [d.identity for d in self._destinations], self._config.environment
+                    )
+                    self._opened = folder
+            self._run()
+        return self._opened
+
+    def _run(self) -> None:
+        if not self._is_running:
+            self._is_running = True
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for sender in self._senders:
+                sender.start()
+
+    def _seal(self, sequence: int, sealed_by: SealedBy) -> None:
+        folder = self._folder
+        with self.lock:
+            if not folder.journal.write_held():
+                raise OSError("the journal still waits in memory")
+        folder.ledger.seal(sequence, sealed_by=sealed_by)
+        if folder.journal.size > SEGMENT_BYTES:
+            self._fold_segment(folder)
+
+    def _fold_segment(self, folder: ProcessFolder) -> None:
+        with self.lock:
+            folder.journal.rotate()
+        folder.ledger.fold_for_good(folder.journal.segment)
+
+    def _retry_seals(self) -> bool:
+        for sequence, sealed_by in list(self._unsealed.items()):
+            try:
+                self._seal(sequence, sealed_by)
+            except (sqlite3.Error, OSError):
+                return False
+            del self._unsealed[sequence]
+        return True
+
+    def _on_progress(self) -> None:
+        """Do, in a sender's thread, what need not be done in the caller's."""
+        with self._progress:
+            self._progress.notify_all()
+        folder = self._opened
+        if folder is None:
+            return
+        self._retry_seals()
+        if folder.journal.held:
+            with self.lock:
+                folder.journal.write_held()
+        if folder.journal.size > SEGMENT_BYTES:
+            self._fold_segment(folder)
+
+
+_registry_lock: Final = Lock()
+_registry: Final[dict[tuple[object, ...], Runtime]] = {}
+_parents_files: Final[list[object]] = []
+"""Kept from the garbage collector: SQLite handles must not be closed in a forked child."""
+
+
+def shared(config: TokenConfig, destinations: Sequence[Destination]) -> Runtime:
+    """Return the runtime for a data directory and destinations, one for each process."""
+    identities = tuple(destination.identity for destination in destinations)
+    key = (config.directory, identities, config.environment)
+    with _registry_lock:
+        if key not in _registry:
+            _registry[key] = Runtime(config.directory, destinations, config)
+        return _registry[key]
+
+
+def runtimes() -> list[Runtime]:
+    """Return the runtimes of this process."""
+    with _registry_lock:
+        return list(_registry.values())
+
+
+def configured_destinations(config: TokenConfig) -> list[Destination]:
+    """Return the destinations that a configuration asks for."""
+    return [EmbeddedDestination(embedded_store(config.directory))]
+
+
+def embedded_store(directory: Path) -> Callable[[], CycleStore]:
+    """Return what opens the store of a data directory."""
+
+    def open_store() -> CycleStore:
+        # Imported when it is needed: most of the backend is for servers.
+        from .backend.store import SQLiteStore
+        from .backend.store.sqlite import STORE_FILE
+
+        return SQLiteStore(directory / STORE_FILE)
+
+    return open_store
+
+
+@atexit.register
+def _close_all() -> None:
+    for runtime in runtimes():
+        with contained("closing at the exit"):
+            runtime.close()
+
+
+def _begin_anew_in_child() -> None:
+    for runtime in list(_registry.values()):
+        runtime.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)

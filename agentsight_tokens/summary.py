@@ -1,0 +1,67 @@
+"""Sums over calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from .usage import TokenUsage, usd
+
+__all__ = ["UsageSummary"]
+
+
+class UsageSummary(TokenUsage, frozen=True, kw_only=True, omit_defaults=True):
+    """The usage of many calls, with their number, their cost and what is not known of them."""
+
+    request_count: int = 0
+    """Calls, failed ones included."""
+    cost_pico_usd: int = 0
+    """The cost of the calls that have one, in 10^-12 USD."""
+    prompt_cost_pico_usd: int = 0
+    """The part of the cost that input caused."""
+    completion_cost_pico_usd: int = 0
+    """The part of the cost that output caused."""
+    unreported_calls: int = 0
+    """Calls of which the provider never said what they used."""
+    unpriced_calls: int = 0
+    """Calls that used tokens but have no known price."""
+    unpriced_tokens: int = 0
+    """The tokens of those calls, embeddings included."""
+    estimated_calls: int = 0
+    """Calls whose usage is an estimate."""
+    by_model: dict[str, UsageSummary] = msgspec.field(default_factory=dict)
+    """The same for each model; calls without a model are under `unknown`."""
+
+    @classmethod
+    def merged(cls, summaries: Iterable[UsageSummary]) -> UsageSummary:
+        """Add up summaries and, model by model, what they hold of each."""
+        totals: dict[str, int] = dict.fromkeys(_COUNTERS, 0)
+        models: dict[str, list[UsageSummary]] = {}
+        for summary in summaries:
+            for name in _COUNTERS:
+                totals[name] += getattr(summary, name)
+            for model, of_model in summary.by_model.items():
+                models.setdefault(model, []).append(of_model)
+        by_model = {model: cls.merged(parts) for model, parts in models.items()}
+        return cls(**totals, by_model=by_model)
+
+    @property
+    def cost(self) -> Decimal:
+        """The cost in USD; complete only if `cost_is_complete`."""
+        return usd(self.cost_pico_usd)
+
+    @property
+    def total_cost(self) -> Decimal:
+        """The cost in USD, by its other name."""
+        return self.cost
+
+    @property
+    def cost_is_complete(self) -> bool:
+        """Whether every call was reported and has a price."""
+        return not self.unpriced_calls and not self.unreported_calls
+
+
+_COUNTERS: Final = tuple(name for name in UsageSummary.__struct_fields__ if name != "by_model")

@@ -1,0 +1,526 @@
+"""The conversation tracker: what a program uses, counted by conversation."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from decimal import Decimal
+from hashlib import sha256
+from operator import attrgetter
+from types import TracebackType
+from typing import Any, Final
+
+import msgspec
+
+from .config import TokenConfig
+from .costing import breakdown_of, priced
+from .counting import TokenCounter
+from .cycle import SealedBy
+from .destinations import Destination
+from .errors import StorageError, TrackerClosedError
+from .extract import extract_usage
+from .faults import contained
+from .handlers import activate
+from .ids import time_ordered_id
+from .meter import meter
+from .open_cycle import OpenCycle
+from .pricing import CostBreakdown, CostEstimator
+from .runtime import configured_destinations, runtimes, shared
+from .scope import ScopeEntry, current_attribution, tool_in_force
+from .send_result import SendResult
+from .steps import StepHook, tell
+from .summary import UsageSummary
+from .usage import (
+    MAX_COUNT,
+    USAGE_FIELDS,
+    Scope,
+    TokenUsage,
+    UsageRecord,
+    checked_count,
+    usd,
+)
+
+__all__ = ["ConversationTracker", "get_global_usage"]
+
+REMEMBERED_RESPONSES: Final = 4096
+"""Of how many responses a tracker remembers the ids, to count each once."""
+
+_logger: Final = logging.getLogger("agentsight_tokens")
+_encoder: Final = msgspec.json.Encoder()
+_counts: Final = attrgetter(*USAGE_FIELDS)
+
+
+class ConversationTracker:
+    """
+    Counts the tokens of conversations, each for itself, until they are sent.
+
+    It needs no key and no network. Calls are tracked by hand or by the handlers that
+    `AGENTSIGHT_TOKEN_HANDLER_TYPE` names, each is on disk before it counts, and
+    `send_tracked_data()` ships what a conversation has used since the last time.
+
+    Args:
+        api_key: The key that the backend asks for.
+        conversation_id: The conversation of calls that name none; a new one by default.
+        endpoint: The backend's address; without one, the embedded store is used.
+        token_handler: Handlers to switch on, with commas, or `auto`.
+        config: The settings; arguments win over them.
+        estimator: What prices the calls.
+        destination: Where cycles are delivered, in place of the configured one.
+
+    Raises:
+        ConfigurationError: For a setting that cannot be read.
+        UnknownHandlerError: For a handler that no installed package registers.
+    """
+
+    handler_status: Mapping[str, str]
+    """Of each handler that was asked for: `active`, or `skipped: <why and how to install>`."""
+
+    def __init__(  # noqa: PLR0913  # the documented interface
+        self,
+        api_key: str | None = None,
+        conversation_id: str | None = None,
+        *,
+        endpoint: str | None = None,
+        token_handler: str | None = None,
+        config: TokenConfig | None = None,
+        estimator: CostEstimator | None = None,
+        destination: Destination | None = None,
+    ) -> None:
+        given = {
+            "api_key": api_key,
+            "conversation_id": conversation_id,
+            "endpoint": endpoint,
+            "token_handler": token_handler,
+        }
+        self.config = (config or TokenConfig()).replace(
+            **{name: value for name, value in given.items() if value is not None}
+        )
+        if self.config.log_level:
+            _logger.setLevel(self.config.log_level)
+        self._conversation_id = self.config.conversation_id or time_ordered_id()
+        self._default_scope = Scope().replace(conversation_id=self._conversation_id)
+        self._estimator = estimator or CostEstimator(
+            self.config.cost_rates or None, prices_file=self.config.prices_file
+        )
+        self._hooks: list[StepHook] = []
+        self._is_closed = False
+        self._runtime = shared(
+            self.config,
+            [destination] if destination else configured_destinations(self.config),
+        )
+        self._number = self._runtime.join(self)
+        self.forget_after_fork()
+        self.handler_status = activate(self.config.handlers, self.config)
+        meter.default_recorder = self
+
+    def track_token_usage(  # noqa: PLR0913  # the documented interface
+        self,
+        prompt_tokens: int | None = 0,
+        completion_tokens: int | None = 0,
+        total_tokens: int | None = 0,
+        embedding_tokens: int | None = 0,
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        cache_read_tokens: int = 0,
+        cache_creation_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        tool_name: str | None = None,
+        response_id: str | None = None,
+    ) -> None:
+        """
+        Add what one call used to the current conversation; None counts as 0.
+
+        Args:
+            prompt_tokens: The input, cache included.
+            completion_tokens: The output, reasoning included.
+            total_tokens: The total that the provider reported; input + output when not given.
+            embedding_tokens: Tokens that were embedded; never part of the total.
+            model: The model, by which the call is priced.
+            provider: Who serves the model.
+            cache_read_tokens: The part of the input that was read from a prompt cache.
+            cache_creation_tokens: The part of the input that was written to a prompt cache.
+            reasoning_tokens: The part of the output that was reasoning.
+            tool_name: The tool inside which the call was made.
+            response_id: The provider's id of the response; each is counted once.
+
+        Raises:
+            InvalidCountError: For a count that is negative or no integer; nothing is counted.
+            TrackerClosedError: After `close()`.
+        """
+        usage = TokenUsage(
+            input_tokens=checked_count("prompt_tokens", prompt_tokens),
+            output_tokens=checked_count("completion_tokens", completion_tokens),
+            total_tokens=checked_count("total_tokens", total_tokens),
+            embedding_tokens=checked_count("embedding_tokens", embedding_tokens),
+            cache_read_tokens=checked_count("cache_read_tokens", cache_read_tokens),
+            cache_creation_tokens=checked_count("cache_creation_tokens", cache_creation_tokens),
+            reasoning_tokens=checked_count("reasoning_tokens", reasoning_tokens),
+        )
+        self._refuse_if_closed()
+        if not usage:
+            return
+        is_embedding = usage.embedding_tokens and not usage.total_tokens
+        self.receive(
+            UsageRecord(
+                id=time_ordered_id(),
+                at=datetime.now(timezone.utc),
+                usage=usage,
+                scope=current_attribution().scope,
+                model=model,
+                provider=provider,
+                operation="embedding" if is_embedding else "chat",
+                source="manual",
+                tool_name=tool_name or tool_in_force(),
+                response_id=response_id,
+            )
+        )
+
+    def record(
+        self, response: object, *, provider: str | None = None, **scope: object
+    ) -> UsageRecord:
+        """
+        Count a provider's response, an object of its SDK or its JSON as a dict.
+
+        Args:
+            response: The response; what it did not report is counted as unreported.
+            provider: Who answered, where the response does not tell.
+            **scope: Scope fields of this call: conversation_id, session_id, user_id, org_id,
+                agent, feature, tags.
+
+        Raises:
+            UnknownResponseError: For a response of no known shape.
+            TrackerClosedError: After `close()`.
+        """
+        self._refuse_if_closed()
+        extracted = extract_usage(response, provider=provider)
+        record = UsageRecord(
+            id=time_ordered_id(),
+            at=datetime.now(timezone.utc),
+            usage=extracted.usage or TokenUsage(),
+            scope=current_attribution().scope.replace(**scope),
+            model=extracted.model,
+            provider=provider or extracted.provider,
+            operation=extracted.operation,
+            unreported_reason=None if extracted.usage else "provider_silent",
+            service_tier=extracted.service_tier,
+            tool_name=tool_in_force(),
+            response_id=extracted.response_id,
+        )
+        return self.receive(record) or record
+
+    def get_token_usage(self) -> dict[str, int]:
+        """Return the counters of the current conversation's open cycle."""
+        meter.settle()
+        cycle = self._open.get(self._current_conversation())
+        usage = cycle.usage if cycle else TokenUsage()
+        return {
+            "prompt_llm_token_count": usage.input_tokens,
+            "completion_llm_token_count": usage.output_tokens,
+            "total_llm_token_count": usage.total_tokens,
+            "total_embedding_token_count": usage.embedding_tokens,
+        }
+
+    def send_tracked_data(self, *, wait: float = 0) -> SendResult:
+        """
+        Ship what the current conversation has used, and begin its next cycle at zero.
+
+        The cycle is durable when this returns; delivery goes on in the background, also
+        after a failure and in later processes.
+
+        Args:
+            wait: How many seconds to wait for the destination's acknowledgement.
+
+        Raises:
+            TrackerClosedError: After `close()`.
+        """
+        return self._send(self._current_conversation(), wait)
+
+    async def asend_tracked_data(self, *, wait: float = 0) -> SendResult:
+        """Do what `send_tracked_data` does, off the event loop."""
+        return await asyncio.to_thread(self._send, self._current_conversation(), wait)
+
+    def conversation(self, conversation_id: str, **scope: object) -> ConversationScope:
+        """
+        Make the calls of a block those of a conversation; `with` gives the tracker.
+
+        Args:
+            conversation_id: The conversation.
+            **scope: Further scope fields: session_id, user_id, org_id, agent, feature, tags.
+
+        Raises:
+            InvalidScopeError: For a field that no scope has, or an empty id.
+        """
+        return ConversationScope(self, {"conversation_id": conversation_id, **scope})
+
+    def attribution(self, **scope: object) -> ScopeEntry:
+        """
+        Attribute the calls of a block: agent, feature, user_id, org_id, session_id, tags.
+
+        Raises:
+            InvalidScopeError: For a field that no scope has, or an empty value.
+        """
+        return ScopeEntry(self, scope)
+
+    def get_usage(self, **where: Any) -> UsageSummary:
+        """
+        Return what this tracker recorded since it began or was reset, sent or not.
+
+        Args:
+            **where: Values of scope fields, `model`, `provider`, `operation`, `status`,
+                `handler`, `tool_name`, and `since` / `until` (aware times, `until` excluded).
+
+        Raises:
+            InvalidScopeError: For an unknown filter.
+        """
+        self._refuse_if_closed()
+        meter.settle()
+        return self._runtime.ledger.summary(self._hashed(where), self._number, self._since)
+
+    def get_session_usage(self, session_id: str) -> UsageSummary:
+        """Return what a session used; a conversation that names no session is its own."""
+        return self.get_usage(session_id=session_id)
+
+    def get_usage_history(self, **where: Any) -> list[UsageRecord]:
+        """Return the calls that `get_usage` adds up, oldest first; filters as there."""
+        self._refuse_if_closed()
+        meter.settle()
+        return self._runtime.ledger.history(self._hashed(where), self._number, self._since)
+
+    def get_cost(self) -> Decimal:
+        """Return the cost in USD of the calls that have a price; see `get_usage`."""
+        return self.get_usage().cost
+
+    def get_cost_breakdown(self) -> CostBreakdown:
+        """Return the cost of prompts and completions, and the models that caused it."""
+        return breakdown_of(self.get_usage())
+
+    def get_token_count(self, text: str | None = None) -> int:
+        """
+        Return the tokens of a text, or of the current conversation's context.
+
+        The context is what the newest call of the conversation read and produced, as its
+        provider reported it.
+
+        Raises:
+            EncodingUnavailableError: If the tokenizer's data are not on this machine.
+        """
+        if text is not None:
+            return TokenCounter().count(text)
+        self._refuse_if_closed()
+        meter.settle()
+        where = {"conversation_id": self._current_conversation(), "operation": "chat"}
+        newest = self._runtime.ledger.newest(where, self._number, self._context_since)
+        return newest.input_tokens + newest.output_tokens if newest else 0
+
+    def reset_tracking(self) -> None:
+        """
+        Begin the usage, the history and the counters at zero; the context is kept.
+
+        What was billed stays billed: open cycles are sealed and delivered, not thrown away.
+        """
+        self._refuse_if_closed()
+        meter.settle()
+        self._seal_all("reset")
+        self._since = self._runtime.ledger.last_number()
+        self._steps = 0
+
+    def reset_all(self) -> None:
+        """Do what `reset_tracking` does, and forget the context too."""
+        self.reset_tracking()
+        self._context_since = self._since
+
+    def on_step_complete(self, hook: StepHook) -> None:
+        """Call `hook(state, step)` after every call; what it raises is logged, not passed on."""
+        self._hooks.append(hook)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """
+        Deliver everything that is sealed in the data directory.
+
+        Args:
+            timeout: Seconds to wait at most; without it, for as long as it takes.
+
+        Returns:
+            Whether everything is delivered.
+        """
+        self._refuse_if_closed()
+        meter.settle()
+        return self._runtime.flush(timeout)
+
+    def close(self) -> None:
+        """Seal what is open, deliver for a short time and end; what is left stays on disk."""
+        if self._is_closed:
+            return
+        meter.settle()
+        with contained("closing a tracker"):
+            self._seal_all("close")
+        self._is_closed = True
+        if meter.default_recorder is self:
+            meter.default_recorder = None
+        self._runtime.leave(self)
+
+    def __enter__(self) -> ConversationTracker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def receive(self, record: UsageRecord) -> UsageRecord | None:
+        """
+        Price a call, put it on disk and count it; handlers call this through the meter.
+
+        Returns:
+            The record as it was counted; None if it was counted before.
+        """
+        if self._is_closed or self._is_known(record):
+            return None
+        record = self._completed(record)
+        conversation_id = record.scope.conversation_id or self._conversation_id
+        body = _encoder.encode(record)
+        with self._runtime.lock:
+            cycle = self._open.get(conversation_id)
+            if cycle is None:
+                cycle = self._open.setdefault(
+                    conversation_id, OpenCycle(self._runtime.next_sequence())
+                )
+            self._runtime.append(self._number, cycle.sequence, body)
+            cycle.add(record)
+            self._steps += 1
+            step_number = self._steps
+        self._tell(step_number, record)
+        return record
+
+    def forget_after_fork(self) -> None:
+        """Begin anew in a child: what the parent counted is the parent's."""
+        self._open: dict[str, OpenCycle] = {}
+        self._responses: OrderedDict[str, str | None] = OrderedDict()
+        self._steps = 0
+        self._since = 0
+        self._context_since = 0
+
+    def _send(self, conversation_id: str, wait: float) -> SendResult:
+        self._refuse_if_closed()
+        meter.settle()
+        with self._runtime.lock:
+            cycle = self._open.pop(conversation_id, None)
+        if cycle is None:
+            return SendResult(status="empty", pending=self._runtime.pending())
+        result = SendResult(
+            status="queued",
+            key=self._runtime.key(conversation_id, cycle.sequence),
+            totals=cycle.usage,
+            cost=usd(cycle.cost_pico_usd),
+        )
+        try:
+            self._runtime.seal(cycle.sequence, "send")
+        except StorageError as error:
+            return msgspec.structs.replace(
+                result, error=str(error), pending=self._runtime.pending() + 1
+            )
+        state, reason = self._runtime.wait_for(cycle.sequence, wait)
+        status: Final = {"pending": "queued", "delivered": "delivered", "dead": "rejected"}
+        return msgspec.structs.replace(
+            result,
+            status=status[state],
+            pending=self._runtime.pending(),
+            error=reason or (self._runtime.last_error() if state == "pending" else None),
+        )
+
+    def _seal_all(self, sealed_by: SealedBy) -> None:
+        with self._runtime.lock:
+            cycles, self._open = self._open, {}
+        for cycle in cycles.values():
+            self._runtime.seal(cycle.sequence, sealed_by)
+
+    def _current_conversation(self) -> str:
+        return current_attribution().scope.conversation_id or self._conversation_id
+
+    def _is_known(self, record: UsageRecord) -> bool:
+        """
+        Tell whether the response was counted before, by hand or by another handler.
+
+        A handler's own repeats are its own business: some servers give each response the
+        same id.
+        """
+        if record.response_id is None:
+            return False
+        with self._runtime.lock:
+            is_known = record.response_id in self._responses and (
+                record.handler is None or self._responses[record.response_id] != record.handler
+            )
+            if not is_known:
+                self._responses[record.response_id] = record.handler
+                if len(self._responses) > REMEMBERED_RESPONSES:
+                    self._responses.popitem(last=False)
+        return is_known
+
+    def _completed(self, record: UsageRecord) -> UsageRecord:
+        """Return a record with its whole scope and its cost."""
+        scope, usage = record.scope, record.usage
+        if max(_counts(usage)) > MAX_COUNT:
+            for name in USAGE_FIELDS:
+                checked_count(name, getattr(usage, name))
+        conversation_id = scope.conversation_id or self._conversation_id
+        scope = Scope(
+            conversation_id=conversation_id,
+            session_id=scope.session_id or conversation_id,
+            user_id=self._hashed_user(scope.user_id),
+            org_id=scope.org_id,
+            agent=scope.agent,
+            feature=scope.feature,
+            tags=scope.tags,
+        )
+        return priced(msgspec.structs.replace(record, scope=scope), self._estimator)
+
+    def _tell(self, step_number: int, record: UsageRecord) -> None:
+        if _logger.isEnabledFor(logging.INFO):
+            cost = "unpriced" if record.cost is None else f"${record.cost:.4f}"
+            _logger.info(
+                "Request completed: %d tokens, %s",
+                record.total_tokens + record.embedding_tokens,
+                cost,
+            )
+        for hook in self._hooks:
+            with contained("a step hook"):
+                tell(hook, step_number, record)
+
+    def _hashed(self, where: dict[str, Any]) -> dict[str, Any]:
+        return {**where, "user_id": self._hashed_user(where.get("user_id"))}
+
+    def _hashed_user(self, user_id: str | None) -> str | None:
+        if user_id is None or not self.config.hash_user_ids:
+            return user_id
+        key = (self.config.hash_key or "").encode()
+        return hmac.new(key, user_id.encode(), sha256).hexdigest()[:32]
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise TrackerClosedError("this tracker is closed; construct a new one to go on")
+
+
+class ConversationScope(ScopeEntry):
+    """A conversation to enter and leave; `with` gives the tracker."""
+
+    def __init__(self, tracker: ConversationTracker, fields: dict[str, object]) -> None:
+        super().__init__(tracker, fields)
+        self._tracker = tracker
+
+    def __enter__(self) -> ConversationTracker:  # type: ignore[override]  # narrower than the base, by design
+        self.enter(depth=2)
+        return self._tracker
+
+
+def get_global_usage(**where: Any) -> UsageSummary:
+    """Return what all trackers of this process recorded; filters as in `get_usage`."""
+    meter.settle()
+    return UsageSummary.merged(runtime.ledger.summary(where) for runtime in runtimes())

@@ -1,0 +1,181 @@
+"""The stand-alone usage tracker: a ledger of calls that belongs to no conversation."""
+
+from __future__ import annotations
+
+import sqlite3
+import weakref
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from threading import RLock
+from typing import Any, Final
+
+from .calls import (
+    CALL_COLUMNS,
+    GROUPABLE,
+    calls_table,
+    insert_calls,
+    record_values,
+    records,
+    selection,
+    summarise_by_model,
+    summary_columns,
+    summary_of_row,
+)
+from .costing import priced
+from .errors import InvalidScopeError
+from .ids import time_ordered_id
+from .pricing import CostEstimator
+from .scope import current_attribution
+from .summary import UsageSummary
+from .usage import TokenUsage, UsageRecord, checked_count
+
+__all__ = ["UsageTracker", "usage_trackers"]
+
+_COLUMNS: Final = ", ".join(CALL_COLUMNS)
+_INSERT: Final = insert_calls()
+_trackers: Final[weakref.WeakSet[UsageTracker]] = weakref.WeakSet()
+
+
+class UsageTracker:
+    """
+    Keeps calls that are recorded by hand, for sums and groups; it delivers nothing.
+
+    The calls lie in a temporary file, so that memory stays flat however many there are.
+
+    Args:
+        estimator: What prices the calls.
+    """
+
+    def __init__(self, *, estimator: CostEstimator | None = None) -> None:
+        self._estimator = estimator or CostEstimator()
+        self._lock = RLock()
+        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA synchronous=OFF")
+        self._connection.execute(calls_table("number INTEGER PRIMARY KEY"))
+        self._closer = weakref.finalize(self, self._connection.close)
+        _trackers.add(self)
+
+    def record_usage(
+        self,
+        input_tokens: int | None = 0,
+        output_tokens: int | None = 0,
+        model: str | None = None,
+        *,
+        usage: TokenUsage | None = None,
+        tool_name: str | None = None,
+        response_id: str | None = None,
+        **scope: object,
+    ) -> UsageRecord:
+        """
+        Record one call.
+
+        Args:
+            input_tokens: The input, cache included.
+            output_tokens: The output, reasoning included.
+            model: The model, by which the call is priced.
+            usage: All counters, in place of the first two.
+            tool_name: The tool inside which the call was made.
+            response_id: The provider's id of the response; each is recorded once.
+            **scope: Scope fields: conversation_id, session_id, user_id, ...
+
+        Raises:
+            InvalidCountError: For a count that is negative or no integer; nothing is recorded.
+            InvalidScopeError: For an unknown scope field.
+        """
+        record = priced(
+            UsageRecord(
+                id=time_ordered_id(),
+                at=datetime.now(timezone.utc),
+                usage=usage
+                or TokenUsage(
+                    input_tokens=checked_count("input_tokens", input_tokens),
+                    output_tokens=checked_count("output_tokens", output_tokens),
+                ),
+                scope=current_attribution().scope.replace(**scope),
+                model=model,
+                source="manual",
+                tool_name=tool_name,
+                response_id=response_id,
+            ),
+            self._estimator,
+        )
+        with self._lock:
+            known = response_id and self._rows("response_id = ?", [response_id])
+            if known:
+                return next(records(known))
+            self._connection.execute(_INSERT, record_values(record))
+        return record
+
+    def get_summary(self, **where: Any) -> UsageSummary:
+        """Return the sum of the calls that the filters select, by model too."""
+        condition, values = selection(where)
+        with self._lock:
+            return summarise_by_model(
+                self._connection.execute(
+                    f"SELECT model, {summary_columns()} FROM calls WHERE {condition} GROUP BY 1",  # noqa: S608
+                    values,
+                )
+            )
+
+    def get_history(self, **where: Any) -> list[UsageRecord]:
+        """Return the calls that the filters select, oldest first."""
+        condition, values = selection(where)
+        with self._lock:
+            return list(records(self._rows(condition, values)))
+
+    def group_by(
+        self,
+        *dimensions: str,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Mapping[str | tuple[str | None, ...] | None, UsageSummary]:
+        """
+        Return the sum of each group; keys are values, tuples of them for several dimensions.
+
+        Raises:
+            InvalidScopeError: For a dimension that calls are not grouped by.
+        """
+        for name in dimensions:
+            if name not in GROUPABLE:
+                raise InvalidScopeError(
+                    f"calls are not grouped by {name!r}; known are {', '.join(GROUPABLE)}"
+                )
+        condition, values = selection({"since": since, "until": until})
+        width = len(dimensions)
+        names = "".join(f"{name}, " for name in dimensions)
+        order = ", ".join(str(n + 1) for n in range(width)) or "NULL"
+        with self._lock:
+            rows = self._connection.execute(
+                f"SELECT {names}{summary_columns()} FROM calls WHERE {condition} GROUP BY {order}",  # noqa: S608
+                values,
+            ).fetchall()
+        return {
+            row[0] if width == 1 else tuple(row[:width]): summary_of_row(row[width:])
+            for row in rows
+        }
+
+    def reset(self) -> None:
+        """Forget every call."""
+        with self._lock:
+            self._connection.execute("DELETE FROM calls")
+
+    def close(self) -> None:
+        """Delete the temporary file."""
+        self._closer()
+
+    def __enter__(self) -> UsageTracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _rows(self, condition: str, values: list[Any]) -> list[tuple[Any, ...]]:
+        return self._connection.execute(
+            f"SELECT {_COLUMNS} FROM calls WHERE {condition} ORDER BY number",  # noqa: S608
+            values,
+        ).fetchall()
+
+
+def usage_trackers() -> list[UsageTracker]:
+    """Return the usage trackers that are in use."""
+    return list(_trackers)
