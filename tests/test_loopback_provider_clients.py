@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +26,6 @@ class Answer(BaseModel):
 def provider() -> Iterator[LoopbackProvider]:
     with LoopbackProvider() as running:
         yield running
-    gc.collect()
 
 
 @pytest.fixture
@@ -216,8 +214,9 @@ def test_openai_embeddings(provider: LoopbackProvider, client: Any) -> None:
     default = client.embeddings.create(model="e", input=texts)
     plain = client.embeddings.create(model="e", input=texts, encoding_format="float")
     tokens = client.embeddings.create(model="e", input=[[1, 2], [3]], dimensions=5)
+    client.embeddings.create(model="e", input=[1, 2, 3])
 
-    assert [call.usage.embedding_tokens for call in provider.ledger] == [20, 20, 26]
+    assert [call.usage.embedding_tokens for call in provider.ledger] == [20, 20, 26, 13]
     assert default.usage.total_tokens == 20
     for one, other in zip(default.data, plain.data, strict=True):
         assert one.embedding == pytest.approx(other.embedding, abs=1e-6)
@@ -246,6 +245,19 @@ def test_openai_errors(
 
     assert provider.ledger == ()
     assert provider.requests == 1
+
+
+def test_openai_stream_closed_early(provider: LoopbackProvider, client: Any) -> None:
+    """A stream that its client closes is billed up to there."""
+    provider.enqueue(Reply(chunks=7, hold_after_chunks=3, usage_mode="every_chunk"))
+
+    stream = client.chat.completions.create(model="m", messages=user(), stream=True)
+    told = [next(stream).usage.completion_tokens for _ in range(4)]
+    stream.close()
+
+    assert provider.settle()
+    assert told == [0, 1, 2, 3]
+    assert provider.billed().total_tokens == 14
 
 
 def test_openai_retries(provider: LoopbackProvider, client: Any) -> None:

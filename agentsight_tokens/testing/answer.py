@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from agentsight_tokens.usage import TokenUsage
@@ -97,7 +97,7 @@ class Answer:
 
 def dumps(value: Any) -> bytes:
     """Return a value as compact JSON."""
-    return json.dumps(value, separators=(",", ":")).encode()
+    return msgspec.json.encode(value)
 
 
 def event(value: Any, name: str | None = None) -> bytes:

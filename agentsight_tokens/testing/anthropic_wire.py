@@ -10,7 +10,7 @@ from agentsight_tokens.usage import TokenUsage
 
 from .answer import Answer, Draft, Piece, event, scaled, whole
 
-__all__ = ["error_body", "messages"]
+__all__ = ["count_tokens", "error_body", "messages"]
 
 _ERROR_TYPES: Final = {
     400: "invalid_request_error",
@@ -27,6 +27,11 @@ def error_body(status: int, message: str) -> dict[str, Any]:
     """Return an error in Anthropic's shape."""
     kind = _ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
     return {"type": "error", "error": {"type": kind, "message": message}, "request_id": None}
+
+
+def count_tokens(draft: Draft) -> Answer:
+    """Return the answer of `/v1/messages/count_tokens`, which calls no model."""
+    return Answer(pieces=whole({"input_tokens": draft.reply.input_tokens}, None))
 
 
 def messages(draft: Draft) -> Answer:

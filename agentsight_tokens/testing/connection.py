@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import sys
 import threading
-import time
 from collections.abc import Callable
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.client import responses as phrases
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 from agentsight_tokens.usage import TokenUsage
@@ -26,16 +26,26 @@ Exchange = Callable[[str, str, dict[str, str], bytes], tuple[Answer, Reply, Sett
 """Answer a request: (method, path, headers, body) -> (answer, reply, settle)."""
 
 
-class LoopbackServer(ThreadingHTTPServer):
+class LoopbackServer(ThreadingTCPServer):
     """A server of one thread a connection that ends its connections when it is closed."""
 
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, exchange: Exchange, arrived: Callable[[], None], left: Callable[[], None]):
+    def __init__(
+        self,
+        exchange: Exchange,
+        *,
+        arrived: Callable[[], None],
+        left: Callable[[], None],
+        faults: list[Exception],
+        keep_alive: bool,
+    ) -> None:
         self.exchange = exchange
         self.arrived = arrived
         self.left = left
+        self.keep_alive = keep_alive
+        self._faults = faults
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._closing = False
@@ -43,11 +53,10 @@ class LoopbackServer(ThreadingHTTPServer):
         self._thread = threading.Thread(target=self._accept, name="loopback", daemon=True)
         self._thread.start()
 
-    def server_bind(self) -> None:
-        """Bind without the look-up of the host's name, which can take seconds."""
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+    @property
+    def port(self) -> int:
+        """The port that the server listens on."""
+        return int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread of its own."""
@@ -62,13 +71,16 @@ class LoopbackServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client may leave whenever it likes."""
+        """Keep what went wrong here; a client may leave whenever it likes."""
+        error = sys.exc_info()[1]
+        if isinstance(error, Exception) and not isinstance(error, OSError):
+            self._faults.append(error)
 
     def close(self) -> None:
         """End every connection and stop listening."""
         self._closing = True
         # Wakes the thread that waits in accept, on every platform and at once.
-        socket.create_connection(("127.0.0.1", self.server_port)).close()
+        socket.create_connection(("127.0.0.1", self.port)).close()
         self._thread.join()
         self.server_close()
         with self._lock:
@@ -82,31 +94,43 @@ class LoopbackServer(ThreadingHTTPServer):
             self.handle_request()
 
 
-class _Connection(BaseHTTPRequestHandler):
-    """The requests of one connection, one after the other."""
+class _Connection(StreamRequestHandler):
+    """
+    The requests of one connection, one after the other.
+
+    It reads HTTP itself: the parser of `http.server` takes longer than all the rest of a call.
+    """
 
     server: LoopbackServer
-    protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    def do_GET(self) -> None:
-        self._serve()
+    def handle(self) -> None:
+        """Answer requests until one side has enough."""
+        self.is_open = True
+        while self.is_open:
+            method, _, rest = self.rfile.readline(65536).decode("latin-1").partition(" ")
+            path = rest.partition(" ")[0]
+            if not path:
+                return
+            self._serve(method, path, self._headers())
 
-    do_POST = do_DELETE = do_GET
+    def _headers(self) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        while line := self.rfile.readline(65536).decode("latin-1").strip():
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        return headers
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Write no log: a test's output is its own."""
-
-    def _serve(self) -> None:
+    def _serve(self, method: str, path: str, headers: dict[str, str]) -> None:
         self.server.arrived()
         try:
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            body = self.rfile.read(int(headers.get("content-length") or 0))
-            answer, reply, settle = self.server.exchange(self.command, self.path, headers, body)
-            try:
-                self._send(answer, reply, settle)
-            except OSError:
-                self.close_connection = True
+            if "expect" in headers:
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            body = self.rfile.read(int(headers.get("content-length", 0)))
+            answer, reply, settle = self.server.exchange(method, path, headers, body)
+            is_closing = headers.get("connection", "").lower() == "close"
+            self.is_open = self.server.keep_alive and not is_closing
+            self._send(answer, reply, settle)
         finally:
             self.server.left()
 
@@ -171,16 +195,17 @@ class _Connection(BaseHTTPRequestHandler):
         told: TokenUsage | None = None,
         pending: bytes | bytearray = b"",
     ) -> None:
-        self.close_connection = True
+        self.is_open = False
         settle(billed, told)
         self.wfile.write(pending)
 
     def _head(self, answer: Answer, framing: str) -> bytes:
-        phrase = HTTPStatus(answer.status).phrase
+        phrase = phrases.get(answer.status, "Unknown")
         lines = [
             f"HTTP/1.1 {answer.status} {phrase}",
             f"content-type: {answer.content_type}",
             framing,
+            "connection: " + ("keep-alive" if self.is_open else "close"),
             *(f"{name}: {value}" for name, value in answer.headers.items()),
             "\r\n",
         ]
@@ -188,16 +213,12 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _client_leaves(self, seconds: float | None) -> bool:
         """Wait, for ever if None; return at once and True when the client closes."""
-        begun = time.monotonic()
         # A selector, because select() takes no descriptor above 1023.
         with selectors.DefaultSelector() as selector:
             selector.register(self.connection, selectors.EVENT_READ)
             if not selector.select(seconds):
                 return False
         try:
-            is_pipelined = bool(self.connection.recv(1, socket.MSG_PEEK))
+            return not self.connection.recv(1, socket.MSG_PEEK)
         except OSError:
             return True
-        if is_pipelined and seconds is not None:
-            time.sleep(max(seconds - (time.monotonic() - begun), 0))
-        return not is_pipelined

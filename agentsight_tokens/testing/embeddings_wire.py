@@ -19,16 +19,13 @@ _DEFAULT_TOKENS: Final = 13
 
 def embeddings(draft: Draft) -> Answer:
     """Return the answer of `/v1/embeddings`, the same vector for the same text."""
-    given = draft.request.body.get("input", "")
-    is_single = isinstance(given, str) or (bool(given) and isinstance(given[0], int))
-    inputs = [given] if is_single else list(given)
     counts = (reply.embedding_tokens for reply in draft.replies)
     tokens = sum(_DEFAULT_TOKENS if count is None else count for count in counts)
     length = int(draft.request.body.get("dimensions") or draft.reply.dimensions)
     as_base64 = draft.request.body.get("encoding_format") == "base64"
     data = [
         {"object": "embedding", "index": i, "embedding": _encoded(item, length, as_base64)}
-        for i, item in enumerate(inputs)
+        for i, item in enumerate(draft.request.items)
     ]
     body: dict[str, Any] = {"object": "list", "data": data, "model": draft.model}
     usage = TokenUsage(embedding_tokens=tokens)

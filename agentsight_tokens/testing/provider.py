@@ -32,6 +32,15 @@ class LoopbackProvider:
     `[[in=11 out=7 cached=4 label=a]]` in what the user says last or in the system text, the
     queue of `enqueue`, the function `respond`, the reply `default_reply`.
 
+    Args:
+        respond: Chooses the reply of a request; None leaves it to `default_reply`.
+        default_reply: What is answered when nothing else was chosen.
+        reject_unknown_stream_options: Whether `stream_options` is answered with a 400, as
+            by a server that does not know it.
+        keep_alive: Whether connections stay open between calls. Without it, frameworks that
+            never close their asynchronous clients leave no socket behind to warn about.
+        ids: Makes what is unique in each answer's ids.
+
     Example:
         >>> from agentsight_tokens.testing import LoopbackProvider
         >>> with LoopbackProvider() as provider:
@@ -45,13 +54,13 @@ class LoopbackProvider:
         respond: Callable[[LoopbackRequest], Reply | None] | None = None,
         default_reply: Reply | None = None,
         reject_unknown_stream_options: bool = False,
+        keep_alive: bool = True,
         ids: Callable[[], str] | None = None,
     ) -> None:
         self.respond = respond
-        """Chooses the reply of a request; None leaves it to `default_reply`."""
         self.default_reply = default_reply or Reply()
         self.reject_unknown_stream_options = reject_unknown_stream_options
-        """Whether a request with `stream_options` is answered with a 400."""
+        self._keep_alive = keep_alive
         self._ids = ids or (lambda: uuid.uuid4().hex)
         self._ledger = Ledger()
         self._queue: deque[Reply] = deque()
@@ -71,7 +80,13 @@ class LoopbackProvider:
     def start(self) -> Self:
         """Listen on a free port of 127.0.0.1."""
         if self._server is None:
-            self._server = LoopbackServer(self._exchange, self._arrived, self._left)
+            self._server = LoopbackServer(
+                self._exchange,
+                arrived=self._arrived,
+                left=self._left,
+                faults=self._faults,
+                keep_alive=self._keep_alive,
+            )
         return self
 
     def close(self) -> None:
@@ -85,7 +100,7 @@ class LoopbackProvider:
         """The address, without any path."""
         if self._server is None:
             raise RuntimeError("the provider is not running; use it in a with block or start() it")
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://127.0.0.1:{self._server.port}"
 
     @property
     def openai_url(self) -> str:
@@ -120,9 +135,8 @@ class LoopbackProvider:
 
     @property
     def faults(self) -> tuple[Exception, ...]:
-        """What `respond` raised; the client of each got a 500 that says so."""
-        with self._changed:
-            return tuple(self._faults)
+        """What `respond` raised, or the provider itself; a client got a 500 or no answer."""
+        return tuple(self._faults)
 
     def billed(self, label: str | None = None) -> TokenUsage:
         """Return the sum of the calls with a label, or of all."""
@@ -136,19 +150,28 @@ class LoopbackProvider:
         """Forget the ledger, the requests, the faults and the queue."""
         self._ledger.clear()
         self._queue.clear()
+        self._faults.clear()
         with self._changed:
             self._received.clear()
-            self._faults.clear()
             self._requests = 0
 
-    def settle(self, timeout: float = 5.0) -> bool:
+    def settle(self, timeout: float = 5.0, *, requests: int = 0) -> bool:
         """
         Wait until no request is being answered, and return whether that came to be.
 
         A client that leaves a stream is billed when the server sees it, a moment later.
+
+        Args:
+            timeout: The longest wait, in seconds.
+            requests: How many requests must have arrived before, for a client that does not
+                wait for its answer.
         """
+
+        def is_settled() -> bool:
+            return not self._in_flight and self._requests >= requests
+
         with self._changed:
-            return self._changed.wait_for(lambda: not self._in_flight, timeout)
+            return self._changed.wait_for(is_settled, timeout)
 
     def _arrived(self) -> None:
         with self._changed:
@@ -178,8 +201,7 @@ class LoopbackProvider:
         try:
             return self._answer(route, request)
         except Exception as error:  # noqa: BLE001 - a test's own function may raise anything
-            with self._changed:
-                self._faults.append(error)
+            self._faults.append(error)
             return refusal(route.error_body(500, f"the loopback provider failed: {error!r}"), 500)
 
     def _answer(self, route: Route, request: LoopbackRequest) -> tuple[Answer, Reply, Settle]:

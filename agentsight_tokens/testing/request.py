@@ -26,16 +26,18 @@ class LoopbackRequest:
     is_stream: bool
 
     @property
+    def items(self) -> list[Any]:
+        """Each prompt or each text to embed, as it was sent: a text or an array of tokens."""
+        given = self.body.get("prompt", self.body.get("input", ""))
+        is_single = isinstance(given, str) or (bool(given) and isinstance(given[0], int))
+        return [given] if is_single else list(given)
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """The last user message, or each prompt, or each text to embed; "" for token arrays."""
-        given = self.body.get("prompt", self.body.get("input", ""))
         if self.operation == "chat":
             return (self._last_user_text(),)
-        if isinstance(given, str):
-            return (given,)
-        if given and isinstance(given[0], int):
-            return ("",)
-        return tuple(item if isinstance(item, str) else "" for item in given)
+        return tuple(item if isinstance(item, str) else "" for item in self.items)
 
     @property
     def text(self) -> str:
@@ -106,7 +108,7 @@ def _text(content: Any) -> str:
     if isinstance(content, dict):
         content = content.get("parts") or [content]
     if isinstance(content, list):
-        texts = (part if isinstance(part, str) else part.get("text") for part in content)
+        texts = (part.get("text") if isinstance(part, dict) else part for part in content)
         return "\n".join(text for text in texts if isinstance(text, str))
     return ""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from agentsight_tokens.usage import Operation
 
@@ -39,6 +40,11 @@ def _openai(
     return Route(method, endpoint, operation, answer, openai_wire.error_body, is_model_call)
 
 
+def _anthropic(endpoint: str, operation: Operation, answer: Callable[[Draft], Answer]) -> Route:
+    error_body = anthropic_wire.error_body
+    return Route("POST", endpoint, operation, answer, error_body, operation == "chat")
+
+
 _ROUTES = {
     (route.method, route.endpoint): route
     for route in (
@@ -47,7 +53,8 @@ _ROUTES = {
         _openai("POST", "/v1/responses", "chat", responses),
         _openai("POST", "/v1/embeddings", "embedding", embeddings),
         _openai("GET", "/v1/models", "other", openai_wire.models),
-        Route("POST", "/v1/messages", "chat", anthropic_wire.messages, anthropic_wire.error_body),
+        _anthropic("/v1/messages", "chat", anthropic_wire.messages),
+        _anthropic("/v1/messages/count_tokens", "other", anthropic_wire.count_tokens),
     )
 }
 
@@ -93,7 +100,10 @@ def request_from(
     Raises:
         ValueError: For a body that is no JSON object.
     """
-    body = json.loads(raw) if raw else {}
+    try:
+        body = msgspec.json.decode(raw or b"{}")
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the body is no JSON: {error}") from error
     if not isinstance(body, dict):
         raise ValueError(f"the body must be a JSON object, not {type(body).__name__}")
     return LoopbackRequest(
