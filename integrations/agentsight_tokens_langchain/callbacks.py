@@ -1,10 +1,7 @@
-"""The callback that LangChain tells of every call, and its registration."""
+"""The callback that LangChain tells of every call."""
 
 from __future__ import annotations
 
-import asyncio
-from contextvars import ContextVar
-from types import ModuleType
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,15 +10,15 @@ from langchain_core.callbacks.base import BaseCallbackHandler
 from agentsight_tokens.errors import InvalidScopeError
 from agentsight_tokens.faults import guarded, report_fault
 from agentsight_tokens.meter import Meter, OpenCall
-from agentsight_tokens.usage import Operation, TokenUsage
-from agentsight_tokens_openai.errors import is_unbilled
+from agentsight_tokens.usage import Operation
 
 from .agents import agent_name
+from .failures import failure
 from .generation import note_start
 from .runs import OpenRuns, Run, ToolRuns
-from .usage import body_usage, first_generation, is_cache_hit, read_answer
+from .usage import first_generation, is_cache_hit, read_answer
 
-__all__ = ["UsageCallback", "surroundings", "switch_off", "switch_on", "usage_callback"]
+__all__ = ["UsageCallback", "usage_callback"]
 
 
 class UsageCallback(BaseCallbackHandler):
@@ -88,9 +85,10 @@ class UsageCallback(BaseCallbackHandler):
     ) -> None:
         """Begin a call."""
         meter = self.meter
-        if meter is None or self.runs.repeat(run_id, id(messages)):
+        prompt = id(messages[0]) if messages else 0
+        if meter is None or self.runs.repeat(run_id, prompt):
             return
-        run = Run(self._begin(meter, "chat", parent_run_id, metadata), prompts=id(messages))
+        run = Run(self._begin(meter, "chat", parent_run_id, metadata), prompt=prompt)
         self.runs.open(run_id, run)
         note_start(run)
 
@@ -111,7 +109,7 @@ class UsageCallback(BaseCallbackHandler):
             return
         batch = id(kwargs.get("invocation_params")) if kwargs.get("batch_size", 1) > 1 else 0
         call = self._begin(meter, "completion", parent_run_id, metadata)
-        self.runs.open(run_id, Run(call, prompts=id(prompts), batch=batch))
+        self.runs.open(run_id, Run(call, prompt=id(prompts), batch=batch))
 
     @guarded
     def on_llm_new_token(
@@ -142,7 +140,7 @@ class UsageCallback(BaseCallbackHandler):
         if is_cache_hit(run_id, run, message, response.llm_output):
             call.drop()
             return
-        answer = read_answer(run, generation, response.llm_output)
+        answer = read_answer(run, generation, response.llm_output, call.provider)
         if run is not None and run.batch:
             if answer.usage is not None:
                 self.runs.count_siblings(run)
@@ -174,29 +172,7 @@ class UsageCallback(BaseCallbackHandler):
         run, call = self._close(run_id, parent_run_id)
         if call is None or call.is_finished:
             return
-        response, name = kwargs.get("response"), type(error).__name__
-        generation = first_generation(response) if response is not None else None
-        answer = read_answer(run, generation, None)
-        usage, status = body_usage(response) if response is not None else (None, None)
-        if answer.usage is not None:
-            call.finish(
-                answer.usage,
-                model=answer.model,
-                status="partial",
-                response_id=answer.response_id,
-                service_tier=answer.service_tier,
-                error_type=name,
-            )
-        elif (status is not None and status >= 400) or is_unbilled(error):
-            call.finish(TokenUsage(), status="error", error_type=name)
-        elif usage is not None:
-            call.finish(usage, status="error", error_type=name)
-        elif isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
-            call.finish(None, status="cancelled", unreported_reason="cancelled", error_type=name)
-        else:
-            call.finish(
-                None, status="error", unreported_reason="error_without_usage", error_type=name
-            )
+        call.finish(**failure(run, call, error, kwargs.get("response")))
 
     @guarded
     def on_tool_start(
@@ -284,49 +260,6 @@ class UsageCallback(BaseCallbackHandler):
 
 usage_callback: Final = UsageCallback()
 """The process's callback."""
-
-_variable: Final[ContextVar[UsageCallback | None]] = ContextVar(
-    "agentsight_langchain_callback", default=usage_callback
-)
-# The default is seen in bare threads and empty contexts, where a value that is set is not.
-
-
-def switch_on(meter: Meter, context: Any) -> None:
-    """Let LangChain add the callback to every run; `context` is `langchain_core.tracers.context`."""
-    usage_callback.meter = meter
-    switch_off_hook(context)
-    context.register_configure_hook(_variable, inheritable=True)
-
-
-def switch_off(context: ModuleType) -> None:
-    """Take the callback back; runs that are open now are counted as unreported."""
-    switch_off_hook(context)
-    usage_callback.meter = None
-    usage_callback.runs.expire_all()
-    usage_callback.tools.clear()
-
-
-def switch_off_hook(context: Any) -> None:
-    """Remove the configure hook; LangChain has no function for it."""
-    hooks = getattr(context, "_configure_hooks", [])
-    hooks[:] = [hook for hook in hooks if hook[0] is not _variable]
-
-
-def surroundings() -> dict[str, Any]:
-    """Return what LangChain's context knows of the code that runs now."""
-    from langchain_core.runnables.config import var_child_runnable_config
-
-    config = var_child_runnable_config.get()
-    if not config:
-        return {}
-    metadata = config.get("metadata") or {}
-    parent_run_id = getattr(config.get("callbacks"), "parent_run_id", None)
-    return {
-        "metadata": metadata,
-        "fallback_conversation_id": metadata.get("thread_id"),
-        "agent": agent_name(metadata),
-        "tool_name": usage_callback.tools.name(parent_run_id),
-    }
 
 
 def _the_callback() -> UsageCallback:

@@ -16,7 +16,7 @@ from agentsight_tokens_openai.embeddings import install_embeddings_tap, uninstal
 
 __all__ = ["LangChainHandler"]
 
-_CALLBACKS: Final = f"{__package__}.callbacks"
+_REGISTRATION: Final = f"{__package__}.registration"
 
 
 class LangChainHandler:
@@ -40,6 +40,7 @@ class LangChainHandler:
         """Register with the framework; done once for each process."""
         self._meter = meter
         _after_import("langchain_core.tracers.context", self._register)
+        _after_import("langchain_core.callbacks.manager", self._tell_apart)
         _after_import("langchain_core.language_models.chat_models", self._watch_generation)
         if config.stream_usage:
             _after_import("langchain_openai.chat_models.base", self._ask_for_stream_usage)
@@ -60,10 +61,18 @@ class LangChainHandler:
     def _register(self, module: Any) -> None:
         if self._meter is None:
             return
-        from .callbacks import switch_off, switch_on
+        from .registration import switch_off, switch_on
 
         switch_on(self._meter, module)
         self._undo.append(lambda: switch_off(module))
+
+    @guarded
+    def _tell_apart(self, module: Any) -> None:
+        if self._meter is None:
+            return
+        from .legacy import tell_apart
+
+        self._undo.append(tell_apart(module.AsyncCallbackManager))
 
     @guarded
     def _watch_generation(self, module: Any) -> None:
@@ -88,5 +97,5 @@ def _after_import(name: str, hook: Callable[[ModuleType], None]) -> None:
 
 def _surroundings() -> dict[str, Any]:
     """Return what LangChain knows of the code that runs now."""
-    callbacks = sys.modules.get(_CALLBACKS)
-    return callbacks.surroundings() if callbacks is not None else {}
+    registration = sys.modules.get(_REGISTRATION)
+    return registration.surroundings() if registration is not None else {}

@@ -26,20 +26,20 @@ class Run:
         "call",
         "has_first_token",
         "is_counted_by_sibling",
-        "prompts",
+        "prompt",
         "reports",
         "starts",
         "usage",
         "usage_is_cumulative",
     )
 
-    def __init__(self, call: OpenCall, *, prompts: int = 0, batch: int = 0) -> None:
+    def __init__(self, call: OpenCall, *, prompt: int = 0, batch: int = 0) -> None:
         self.call = call
         self.began = time.monotonic()
         self.starts = 1
         """How often its start was told: once for each time the callback was passed."""
-        self.prompts = prompts
-        """The identity of the prompts, which tells a repeated start from a reused run id."""
+        self.prompt = prompt
+        """The identity of the prompt, which tells a repeated start from a reused run id."""
         self.batch = batch
         """The identity of what is shared by the runs of one request; 0 for a run of its own."""
         self.is_counted_by_sibling = False
@@ -92,13 +92,13 @@ class OpenRuns:
         """Return an open run."""
         return self._runs.get(run_id)
 
-    def repeat(self, run_id: UUID, prompts: int) -> bool:
+    def repeat(self, run_id: UUID, prompt: int) -> bool:
         """Note another start of an open run, and return whether it is one."""
         with self._lock:
             run = self._runs.get(run_id)
             if run is None:
                 return False
-            if run.prompts == prompts and not run.call.is_finished:
+            if run.prompt == prompt and not run.call.is_finished:
                 run.starts += 1
                 return True
             del self._runs[run_id]  # the id is used again, and the run before never closed

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from agentsight_tokens.errors import InvalidCountError
+from agentsight_tokens.errors import InvalidCountError, UnknownResponseError
+from agentsight_tokens.extract import Extracted, extract_usage
 from agentsight_tokens.faults import report_fault
 from agentsight_tokens.usage import TokenUsage
 
 from .runs import Run
 
-__all__ = ["Answer", "body_usage", "first_generation", "is_cache_hit", "read_answer"]
+__all__ = ["Answer", "extracted", "first_generation", "is_cache_hit", "read_answer"]
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -55,7 +56,7 @@ def is_cache_hit(run_id: UUID, run: Run | None, message: Any, llm_output: Any) -
     return message.id is None
 
 
-def read_answer(run: Run | None, generation: Any, llm_output: Any) -> Answer:
+def read_answer(run: Run | None, generation: Any, llm_output: Any, provider: str | None) -> Answer:
     """Return what a result says, the usage from the most exact place that has one."""
     message = getattr(generation, "message", None)
     metadata: Mapping[str, Any] = getattr(message, "response_metadata", None) or _NOTHING
@@ -63,7 +64,8 @@ def read_answer(run: Run | None, generation: Any, llm_output: Any) -> Answer:
     raw = _raw_usage(output) or _raw_usage(metadata)
     usage = _message_usage(run, message)
     if usage is None and raw:
-        usage = _checked(_from_raw, raw)
+        found = extracted(raw, provider)
+        usage = found.usage or None if found is not None else None
     elif usage is not None and raw and "server_tool_use" in raw:
         usage = _with_searches(usage, raw)
     return Answer(
@@ -79,34 +81,31 @@ def read_answer(run: Run | None, generation: Any, llm_output: Any) -> Answer:
     )
 
 
-def body_usage(response: Any) -> tuple[TokenUsage | None, int | None]:
-    """Return the usage and the HTTP status of the response that an exception carried."""
-    for generations in reversed(response.generations):
-        for generation in generations:
-            message = getattr(generation, "message", None)
-            metadata = getattr(message, "response_metadata", None) or _NOTHING
-            status, body = metadata.get("status_code"), metadata.get("body")
-            raw = body.get("usage") if isinstance(body, dict) else None
-            if raw or status is not None:
-                return (_checked(_from_raw, raw) if isinstance(raw, dict) else None), status
-    return None, None
+def extracted(response: Any, provider: str | None) -> Extracted | None:
+    """Return what a provider's own response or usage object says; None if it has none."""
+    if not isinstance(response, dict):
+        return None
+    try:
+        return extract_usage(response, provider=provider)
+    except UnknownResponseError:
+        return None
+    except InvalidCountError as error:
+        report_fault("reading a provider's usage", error)
+        return None
 
 
 def _message_usage(run: Run | None, message: Any) -> TokenUsage | None:
     metadata = getattr(message, "usage_metadata", None)
     if run is not None and run.reports >= 2 and run.usage_is_cumulative:
         metadata = run.usage  # the merged message has added up what were running totals
-    return _checked(_from_metadata, metadata) if metadata else None
-
-
-def _checked(read: Any, given: Mapping[str, Any]) -> TokenUsage | None:
-    """Return a usage, None if it is all zero: no call is answered without any token."""
-    try:
-        usage: TokenUsage = read(given)
-    except (InvalidCountError, TypeError, AttributeError) as error:
-        report_fault("reading a usage", error)
+    if not metadata:
         return None
-    return usage if usage.total_tokens else None
+    try:
+        usage = _from_metadata(metadata)
+    except (InvalidCountError, TypeError, ValueError, AttributeError) as error:
+        report_fault("reading usage_metadata", error)
+        return None
+    return usage if usage.total_tokens else None  # no call is answered without any token
 
 
 def _from_metadata(metadata: Mapping[str, Any]) -> TokenUsage:
@@ -155,31 +154,6 @@ def _raw_usage(holder: Mapping[str, Any]) -> Mapping[str, Any]:
         if raw and isinstance(raw, dict):
             return raw
     return _NOTHING
-
-
-def _from_raw(raw: Mapping[str, Any]) -> TokenUsage:
-    """Read a provider's own usage, by OpenAI's names or by Anthropic's."""
-    given = raw.get("prompt_tokens_details") or raw.get("input_tokens_details") or _NOTHING
-    made = raw.get("completion_tokens_details") or raw.get("output_tokens_details") or _NOTHING
-    read = raw.get("cache_read_input_tokens") or 0
-    written = raw.get("cache_creation_input_tokens") or 0
-    lifetimes = raw.get("cache_creation") or _NOTHING
-    written = max(written, sum(count or 0 for count in lifetimes.values()))
-    counted = raw.get("prompt_tokens")
-    if counted is None:
-        counted = raw.get("input_tokens")
-    return TokenUsage(
-        # Anthropic's input leaves out what was read from the cache and written to it.
-        input_tokens=(counted or 0) + read + written,
-        output_tokens=raw.get("completion_tokens") or raw.get("output_tokens") or 0,
-        total_tokens=raw.get("total_tokens") or 0,
-        cache_read_tokens=read or given.get("cached_tokens") or 0,
-        cache_creation_tokens=written or given.get("cache_write_tokens") or 0,
-        cache_creation_1h_tokens=lifetimes.get("ephemeral_1h_input_tokens") or 0,
-        reasoning_tokens=made.get("reasoning_tokens") or made.get("thinking_tokens") or 0,
-        audio_input_tokens=given.get("audio_tokens") or 0,
-        audio_output_tokens=made.get("audio_tokens") or 0,
-    )
 
 
 def _with_searches(usage: TokenUsage, raw: Mapping[str, Any]) -> TokenUsage:
