@@ -1,105 +1,111 @@
-"""What LlamaIndex's responses tell about a call: where the usage is, the model, the id."""
+"""What LlamaIndex's responses tell about a call, and where in them it stands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
-from agentsight_tokens.usage import TokenUsage
+from agentsight_tokens.errors import InvalidCountError, UnknownResponseError
+from agentsight_tokens.extract import Extracted, anthropic_message, extract_usage
+from agentsight_tokens.extract.reading import field
 
-from .counts import member, merged, token_usage
+__all__ = ["Source", "find_source", "is_first_token", "read_answer"]
 
-__all__ = ["Facts", "combined", "facts_of", "find_usage", "first_token_in"]
+_HOLDERS: Final = ("response", "_raw_response")
+"""Where `raw` holds the answer itself: events of OpenAI's Responses, and older Gemini."""
 
-_PATHS: Final = (
-    ("usage",),
-    ("response", "usage"),
-    ("usage_metadata",),
-    ("_raw_response", "usage_metadata"),
-    ("x_groq", "usage"),
+_COUNTS: Final = (
+    *("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"),
+    *("prompt_token_count", "candidates_token_count", "promptTokenCount", "candidatesTokenCount"),
+    *("inputTokens", "outputTokens", "prompt_eval_count", "eval_count", "billed_units"),
 )
-"""Where in `raw` the usage is; see the providers' integrations of llama-index 0.14."""
-
-_HOLDERS: Final = ("response", "message")
-"""Events of a stream carry the answer itself in one of these."""
+"""The counts by which a usage object is known."""
 
 
-class Facts(NamedTuple):
-    """What the provider's answer says of itself."""
+class Source:
+    """The object that says what a call used, and the answer that it is a part of."""
 
-    model: str | None = None
-    response_id: str | None = None
-    service_tier: str | None = None
+    __slots__ = ("answer", "usage")
 
-    def filled_from(self, other: Facts) -> Facts:
-        """Return these facts, with the other's where there are none."""
-        return Facts(*(mine or others for mine, others in zip(self, other, strict=True)))
+    def __init__(self, answer: Any, usage: Any) -> None:
+        self.answer = answer
+        self.usage = usage
 
 
-def find_usage(response: Any) -> tuple[Any, TokenUsage] | None:
-    """Return the object in a response that says what was used, and its counts, if not all 0."""
-    for found in _candidates(response):
-        counts = token_usage(found)
-        if counts:
-            return found, counts
+def find_source(response: Any) -> Source | None:
+    """Return what a response, or a part of a stream, says of its usage if that is not 0."""
+    for answer, usage in _candidates(response):
+        if usage is not None and _is_counted(usage):
+            return Source(answer, usage)
     return None
 
 
-def _candidates(response: Any) -> Iterator[Any]:
-    raw = member(response, "raw")
+def read_answer(source: Source | None, raw: Any, first: Any, provider: str | None) -> Extracted:
+    """
+    Return everything that a call's answer says; `usage` is None if it says nothing.
+
+    Args:
+        source: Where the usage was found.
+        raw: The last raw answer or event, which tells the rest where there is no usage.
+        first: The stream's first event. Anthropic tells the cache only there.
+        provider: Who answered.
+    """
+    if source is None:
+        found = _read(first, provider) if first is not None else Extracted()
+        return found if found.model else _read(raw, provider)
+    if provider == "anthropic" and field(first, "type") == "message_start":
+        return anthropic_message(source.answer, start=first)
+    found = _read(source.answer, provider)
+    if found.usage:
+        return found
+    return _read(source.usage, provider)
+
+
+def is_first_token(response: Any) -> bool:
+    """Tell whether a part of a stream brings anything that the model produced."""
+    if response.delta:
+        return True
+    for told in (
+        response.additional_kwargs,
+        field(field(response, "message"), "additional_kwargs"),
+    ):
+        if told and (told.get("tool_calls") or told.get("thinking_delta")):
+            return True
+    return False
+
+
+def _candidates(response: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield (answer, usage) from where the integrations of llama-index 0.14 put them."""
+    raw = field(response, "raw")
     if raw is not None:
-        for path in _PATHS:
-            found = raw
-            for name in path:
-                found = member(found, name)
-            yield found
-        if isinstance(raw, dict):
-            yield raw
-    extra = member(response, "additional_kwargs")
-    yield member(extra, "usage")
-    yield extra
+        yield raw, field(raw, "usage")
+        for name in _HOLDERS:
+            held = field(raw, name)
+            if held is not None and not isinstance(held, str):
+                yield held, field(held, "usage", "usage_metadata")
+        yield raw, field(raw, "usage_metadata", "usageMetadata")
+        yield raw, field(field(raw, "x_groq"), "usage")
+        yield raw, field(raw, "meta")
+        if isinstance(raw, Mapping):
+            yield raw, raw
+    extra = field(response, "additional_kwargs")
+    told = field(extra, "usage")
+    yield told, told
+    yield extra, extra
 
 
-def combined(started: Any, usage: Any) -> TokenUsage | None:
-    """Return the counts of a stream whose first event told a part of them."""
-    return token_usage(merged(started, usage))
+def _is_counted(usage: Any) -> bool:
+    """Tell whether a usage object has a count that is not 0."""
+    counts = usage if isinstance(usage, Mapping) else getattr(usage, "__dict__", None)
+    if counts is None:
+        return not isinstance(usage, (int, float, str))
+    return any(counts.get(name) for name in _COUNTS)
 
 
-def facts_of(raw: Any) -> Facts:
-    """Return what a raw answer, or an event of a stream, says of itself."""
-    if raw is None:
-        return Facts()
-    facts = Facts(
-        _text(raw, "model", "model_version", "modelVersion"),
-        _text(raw, "id", "response_id", "responseId"),
-        _text(raw, "service_tier") or _tier(member(raw, "usage")),
-    )
-    for name in _HOLDERS:
-        held = member(raw, name)
-        if held is not None and not isinstance(held, (str, list)):
-            facts = facts.filled_from(facts_of(held))
-    return facts
-
-
-def first_token_in(response: Any) -> bool:
-    """Tell whether a streamed response brings anything that the model produced."""
-    if member(response, "delta"):
-        return True
-    if (extra := member(response, "additional_kwargs")) and extra.get("thinking_delta"):
-        return True
-    message = member(response, "message")
-    told = member(message, "additional_kwargs")
-    return bool(told and (told.get("tool_calls") or told.get("thinking_delta")))
-
-
-def _tier(usage: Any) -> str | None:
-    """Return Anthropic's tier, whose fast mode has a field of its own."""
-    return "fast" if member(usage, "speed") == "fast" else _text(usage, "service_tier")
-
-
-def _text(holder: Any, *names: str) -> str | None:
-    for name in names:
-        value = member(holder, name)
-        if isinstance(value, str) and value:
-            return value
-    return None
+def _read(answer: Any, provider: str | None) -> Extracted:
+    if answer is None:
+        return Extracted()
+    try:
+        return extract_usage(answer, provider=provider)
+    except (UnknownResponseError, InvalidCountError):
+        return Extracted()

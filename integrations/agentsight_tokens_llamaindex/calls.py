@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from threading import Lock
+from threading import RLock
 from typing import Any, Final
 
 from agentsight_tokens.errors import BudgetExceededError
@@ -12,9 +12,9 @@ from agentsight_tokens.meter import Meter, OpenCall
 from agentsight_tokens.usage import CallStatus, Operation, TokenUsage
 from agentsight_tokens_openai.errors import is_unbilled
 
-from .answers import Facts, combined, facts_of, find_usage, first_token_in
+from .answers import Source, find_source, is_first_token, read_answer
 from .generators import Origin
-from .providers import sends_lazily
+from .providers import is_counted_by_litellm, sends_lazily
 from .spans import Span
 
 __all__ = ["HANDLER", "Call", "CallTable"]
@@ -29,17 +29,7 @@ _CANCELLATIONS: Final = (GeneratorExit, asyncio.CancelledError, KeyboardInterrup
 class Call:
     """One call of a model, from its start event to its end."""
 
-    __slots__ = (
-        "facts",
-        "is_sent",
-        "is_stream",
-        "open",
-        "raw",
-        "span",
-        "started",
-        "usage",
-        "usage_source",
-    )
+    __slots__ = ("first", "is_sent", "is_stream", "open", "raw", "source", "span")
 
     def __init__(self, span: Span, opened: OpenCall) -> None:
         self.span = span
@@ -47,39 +37,28 @@ class Call:
         self.is_stream = False
         self.is_sent = False
         """Whether a tap saw the request leave."""
+        self.first: Any = None
+        """The first raw answer or event; a tap sees some that LlamaIndex keeps to itself."""
         self.raw: Any = None
         """The last raw answer or event."""
-        self.facts = Facts()
-        self.started: Any = None
-        """What a tap saw of the stream's first event; Anthropic tells the cache only there."""
-        self.usage: TokenUsage | None = None
-        self.usage_source: Any = None
-        """The provider's own object, by whose identity a call is billed once."""
+        self.source: Source | None = None
+        """Where the last usage was found that is not 0."""
 
     @property
     def is_untouched(self) -> bool:
         """Whether nothing of the answer has arrived."""
-        return self.raw is None and self.usage is None and self.started is None
+        return self.first is None and self.source is None
 
     def observe(self, response: Any) -> None:
-        """Take what a response or a part of one tells; the last usage that is not 0 wins."""
+        """Take what a response or a part of one tells."""
         raw = getattr(response, "raw", None)
         if raw is not None:
-            if self.raw is None:
-                self.facts = facts_of(raw)
             self.raw = raw
-        found = find_usage(response)
-        if found is not None and found[0] is not self.usage_source:
-            self.usage_source, self.usage = found
-
-    def told(self) -> tuple[TokenUsage | None, Facts]:
-        """Return what the provider said in all."""
-        facts = facts_of(self.raw).filled_from(self.facts)
-        if self.started is None:
-            return self.usage, facts
-        facts = facts.filled_from(facts_of(self.started))
-        start = getattr(self.started, "usage", None)
-        return combined(start, self.usage_source) or None, facts
+            if self.first is None:
+                self.first = raw
+        source = find_source(response)
+        if source is not None:
+            self.source = source
 
 
 class CallTable:
@@ -89,7 +68,7 @@ class CallTable:
         self._meter = meter
         self._calls: dict[str, Call] = {}
         self._billed: OrderedDict[int, Any] = OrderedDict()
-        self._lock = Lock()
+        self._lock = RLock()
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -137,8 +116,6 @@ class CallTable:
         call = Call(span, opened)
         if len(self._calls) >= _MAX_CALLS:
             self._evict()
-        span.has_call = True
-        span.call = opened
         self._calls[span.id] = call
         return call
 
@@ -147,13 +124,13 @@ class CallTable:
         call = self.get(span_id)
         if call is None or response is None:
             return
-        if first_token_in(response):
+        if is_first_token(response):
             call.open.first_token()
         call.observe(response)
 
     def end(self, span_id: str | None, response: Any) -> None:
         """Finish a call that came to its end."""
-        call = self._take(span_id)
+        call = self.take(span_id)
         if call is None:
             return
         if response is not None:
@@ -163,7 +140,7 @@ class CallTable:
 
     def fail(self, span_id: str | None, error: BaseException) -> None:
         """Finish a call that an exception ended."""
-        call = self._take(span_id)
+        call = self.take(span_id)
         if call is None:
             return
         name = type(error).__name__
@@ -174,14 +151,11 @@ class CallTable:
         elif call.is_untouched and is_unbilled(error):
             call.open.finish(TokenUsage(), status="error", error_type=name)
         else:
-            reason = "stream_without_usage" if call.raw is not None else "provider_silent"
+            reason = "stream_without_usage" if not call.is_untouched else "provider_silent"
             self._finish(call, status="error", reason=reason, error_type=name)
 
-    def abandon(self, span_id: str) -> None:
+    def abandon(self, call: Call) -> None:
         """Finish a call whose stream is gone without any event, or that is older than all."""
-        call = self._take(span_id)
-        if call is None:
-            return
         if call.is_untouched and not call.is_sent and sends_lazily(type(call.span.instance)):
             call.open.drop()
             return
@@ -190,7 +164,7 @@ class CallTable:
 
     def drop(self, span_id: str) -> None:
         """Forget a call."""
-        call = self._take(span_id)
+        call = self.take(span_id)
         if call is not None:
             call.open.drop()
 
@@ -199,7 +173,8 @@ class CallTable:
         self._calls.clear()
         self._billed.clear()
 
-    def _take(self, span_id: str | None) -> Call | None:
+    def take(self, span_id: str | None) -> Call | None:
+        """Remove a call from those under way, and return it."""
         return self._calls.pop(span_id, None) if span_id is not None else None
 
     def _drop_around(self, span: Span) -> None:
@@ -208,26 +183,32 @@ class CallTable:
             self.drop(each.id)
 
     def _evict(self) -> None:
-        for span_id in self._calls:
-            self.abandon(span_id)
-            return
+        call = self.take(next(iter(self._calls), None))
+        if call is not None:
+            self.abandon(call)
 
     def _finish(
         self, call: Call, *, status: CallStatus, reason: str, error_type: str | None = None
     ) -> None:
-        usage, facts = call.told()
-        if usage is not None and not self._is_first(call.usage_source or call.started):
+        if is_counted_by_litellm(call.raw):
             call.open.drop()
             return
-        if usage is not None and status != "ok":
-            status = "partial"
+        answer = read_answer(call.source, call.raw, call.first, call.open.provider)
+        usage = answer.usage or None
+        if usage is not None:
+            if not self._is_first(call.source.usage if call.source else call.first):
+                call.open.drop()
+                return
+            status = "ok" if status == "ok" else "partial"
+            call.open.operation = answer.operation
         call.open.finish(
             usage,
-            model=facts.model,
+            model=answer.model,
+            provider=call.open.provider or answer.provider,
             status=status,
             unreported_reason=None if usage is not None else reason,
-            response_id=facts.response_id,
-            service_tier=facts.service_tier,
+            response_id=answer.response_id,
+            service_tier=answer.service_tier,
             error_type=error_type,
         )
 

@@ -2,54 +2,66 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
 from agentsight_tokens.faults import guarded
 from agentsight_tokens.meter import Meter
 from agentsight_tokens.scope import current_attribution
 
-from .calls import CallTable
+from .calls import Call, CallTable
+from .embeddings import EmbeddingWatch
 from .generators import GeneratorTable, Origin, generator_in
-from .providers import model_of, provider_of
+from .providers import is_left_to_another, model_of, provider_of
 from .spans import Span, SpanTable
 
 __all__ = ["Capture"]
 
-_PASSED_ON = frozenset({"structured_llm"})
-"""Models that only pass on what another one answers, with the answer's own `usage` fields."""
+_PASSES_ON = "structured_llm"
+"""The class that passes on another model's answer, whose own fields may be called `usage`."""
 
 
 class Capture:
     """The one place where spans, events and taps meet."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, *, with_embeddings: bool) -> None:
         self._meter = meter
         self.spans = SpanTable()
         self.calls = CallTable(meter)
         self.generators = GeneratorTable()
+        self.embeddings = EmbeddingWatch(meter) if with_embeddings else None
+        self.active_span_id: ContextVar[str | None] | None = None
+        """LlamaIndex's own variable, once it is imported."""
+        self._gone: deque[Call] = deque()
 
     def event_actions(self) -> dict[str, Callable[[Any], None]]:
         """Return what to do at which event."""
-        return {
-            "LLMChatStartEvent": self.start_chat,
-            "LLMCompletionStartEvent": self.start_completion,
+        actions: dict[str, Callable[[Any], None]] = {
+            "LLMChatStartEvent": self.start,
+            "LLMCompletionStartEvent": self.start,
             "LLMChatInProgressEvent": self.progress,
             "LLMCompletionInProgressEvent": self.progress,
             "LLMChatEndEvent": self.end,
             "LLMCompletionEndEvent": self.end,
             "ExceptionEvent": self.fail,
         }
+        if self.embeddings is not None:
+            actions["EmbeddingStartEvent"] = self.start_embedding
+            actions["EmbeddingEndEvent"] = self.end_embedding
+        return actions
 
     @guarded
-    def start_chat(self, event: Any) -> None:
-        """Begin a chat."""
-        self._start(event)
-
-    @guarded
-    def start_completion(self, event: Any) -> None:
-        """Begin a completion."""
-        self._start(event)
+    def start(self, event: Any) -> None:
+        """Begin a call of a model."""
+        self.settle()
+        described = event.model_dict
+        # Without a span it began before the handler was installed.
+        span = self.spans.get(event.span_id)
+        if span is not None and described.get("class_name") != _PASSES_ON:
+            self._begin(span, model_of(described), event.tags)
 
     @guarded
     def progress(self, event: Any) -> None:
@@ -67,41 +79,130 @@ class Capture:
         self.calls.fail(event.span_id, event.exception)
 
     @guarded
-    def enter(self, id_: str, parent_id: str | None, instance: Any, arguments: Any) -> None:
-        """Open a span."""
-        self.spans.enter(id_, parent_id, instance, arguments)
+    def start_embedding(self, event: Any) -> None:
+        """Begin a batch of embeddings."""
+        if self.embeddings is not None:
+            self.embeddings.start(self.spans.get(event.span_id), event.model_dict)
 
     @guarded
-    def exit(self, id_: str, result: Any) -> None:
+    def end_embedding(self, event: Any) -> None:
+        """Finish a batch of embeddings."""
+        if self.embeddings is not None:
+            self.embeddings.end(self.spans.get(event.span_id), event.chunks)
+
+    @guarded
+    def enter(self, id_: str, parent_id: str | None, instance: Any, arguments: Any) -> None:
+        """Open a span."""
+        span = self.spans.enter(id_, parent_id, instance, arguments)
+        if span.kind == "embed" and self.embeddings is not None:
+            self.embeddings.enter(span)
+
+    @guarded
+    def exit(self, id_: str, arguments: Any, result: Any) -> None:
         """Close a span; what it returned may go on calling models later."""
         span = self.spans.leave(id_)
         if span is None:
             return
         generator = generator_in(result)
-        call = self.calls.get(id_)
-        if generator is None:
-            if call is not None:  # the class fired no end event
-                self.calls.end(id_, result)
-            return
-        if call is None:
-            self.generators.add(generator, self.origin(span), None)
-            return
-        call.is_stream = True
-        origin = Origin(call.open.scope, self.origin(span).recorder, span)
-        self.generators.add(generator, origin, lambda: self.gone(id_))
+        if generator is not None:
+            self._returned(span, generator)
+        elif self.calls.get(id_) is not None:  # the class fired no end event
+            self.calls.end(id_, result)
+        elif span.kind == "structured" and not span.has_call:
+            self._begin(span, None, None)  # an SDK was called that is not tapped
+            self.calls.end(id_, None)
+        elif span.kind == "embed" and self.embeddings is not None:
+            self.embeddings.leave(span, arguments)
 
     @guarded
     def drop(self, id_: str, error: BaseException | None) -> None:
         """Close a span that raised."""
-        self.spans.leave(id_)
+        span = self.spans.leave(id_)
         self.calls.fail(id_, error or RuntimeError("the span was dropped"))
+        if span is not None and span.kind == "embed" and self.embeddings is not None:
+            self.embeddings.fail(span, error)
 
     @guarded
-    def gone(self, id_: str) -> None:
-        """Finish a stream that the program let go of."""
-        self.calls.abandon(id_)
+    def start_untold(self, arguments: dict[str, Any]) -> str | None:
+        """Begin a call of which no event tells, and return its span's id; None if one does."""
+        span = self.active_span()
+        if span is None or span.kind != "structured":
+            return None
+        model = arguments.get("model")
+        self._begin(span, model if isinstance(model, str) else None, None)
+        return span.id
 
-    def origin(self, span: Span) -> Origin:
+    @guarded
+    def end_untold(self, span_id: str, answer: Any) -> None:
+        """Finish a call of which no event tells."""
+        self.calls.end(span_id, SimpleNamespace(raw=answer))
+
+    @guarded
+    def fail_untold(self, span_id: str, error: BaseException) -> None:
+        """Finish a call of which no event tells and that an exception ended."""
+        self.calls.fail(span_id, error)
+
+    def surroundings(self) -> dict[str, Any]:
+        """Return what LlamaIndex knows of the embedding that another package's tap counts."""
+        span = self.active_span()
+        if span is None:
+            return {}
+        for each in span.line():
+            each.has_call = True
+        return {"agent": span.agent, "tool_name": span.tool}
+
+    def active_span(self) -> Span | None:
+        """Return the span that is in force here."""
+        return self.spans.get(self.active_span_id.get()) if self.active_span_id else None
+
+    @guarded
+    def settle(self) -> None:
+        """
+        Finish the streams that the program let go of.
+
+        The garbage collector may tell of them in the middle of anything, also while a lock
+        is held that finishing them would take.
+        """
+        while self._gone:
+            self.calls.abandon(self._gone.popleft())
+
+    def clear(self) -> None:
+        """Forget everything that is under way."""
+        self.spans.clear()
+        self.calls.clear()
+        self.generators.clear()
+        self._gone.clear()
+
+    def _begin(self, span: Span, model: str | None, tags: dict[str, Any] | None) -> None:
+        kind = type(span.instance)
+        if is_left_to_another(kind):
+            for each in span.line():
+                each.has_call = True
+            return
+        self.calls.begin(
+            span,
+            self.generators.running(),
+            model=model or model_of({"model": getattr(span.instance, "model", None)}),
+            provider=provider_of(kind),
+            tags=tags or None,
+        )
+
+    def _returned(self, span: Span, generator: Any) -> None:
+        call = self.calls.get(span.id)
+        origin = self._origin(span)
+        if call is None:
+            self.generators.add(generator, origin, None)
+            return
+        call.is_stream = True
+        origin = origin._replace(scope=call.open.scope)
+        self.generators.add(generator, origin, lambda: self._let_go(span.id))
+
+    def _let_go(self, span_id: str) -> None:
+        call = self.calls.take(span_id)
+        if call is not None:
+            self._gone.append(call)
+
+    def _origin(self, span: Span) -> Origin:
         """Return who causes what this span does."""
         running = self.generators.running()
         if running is not None:
@@ -111,24 +212,3 @@ class Capture:
         if recorder is None:
             recorder = self._meter.default_recorder
         return Origin(attribution.scope, recorder, span)
-
-    def clear(self) -> None:
-        """Forget everything that is under way."""
-        self.spans.clear()
-        self.calls.clear()
-        self.generators.clear()
-
-    def _start(self, event: Any) -> None:
-        described = event.model_dict
-        if described.get("class_name") in _PASSED_ON:
-            return
-        span = self.spans.get(event.span_id)
-        if span is None:  # begun before the handler was installed, or outside of any span
-            return
-        self.calls.begin(
-            span,
-            self.generators.running(),
-            model=model_of(described),
-            provider=provider_of(type(span.instance)),
-            tags=event.tags or None,
-        )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from threading import RLock
 from types import ModuleType
-from typing import Any, ClassVar
-
-import wrapt
+from typing import ClassVar
 
 from agentsight_tokens.config import TokenConfig
-from agentsight_tokens.faults import guarded
 from agentsight_tokens.meter import Meter
+from agentsight_tokens_openai.embeddings import install_embeddings_tap, uninstall_embeddings_tap
 
 from .capture import Capture
+from .patches import Patches
+from .stream_usage import ask_for_stream_usage
+from .taps import install_taps
 
 __all__ = ["LlamaIndexHandler"]
 
@@ -22,7 +23,8 @@ class LlamaIndexHandler:
     Counts the calls of LlamaIndex's models and embeddings.
 
     It listens at the root of LlamaIndex's dispatchers, which every model reports to whenever
-    and however it was built, and leaves `Settings.callback_manager` to the program.
+    and however it was built, and leaves `Settings.callback_manager` to the program. Nothing
+    here imports LlamaIndex, which costs a program that never calls it a third of a second.
     """
 
     name: ClassVar[str] = "llamaindex"
@@ -31,45 +33,47 @@ class LlamaIndexHandler:
 
     def __init__(self) -> None:
         self._lock = RLock()
-        self._capture: Capture | None = None
-        self._is_awaiting_import = False
-        self._registered: tuple[Any, Any, Any] | None = None
+        self._patches: Patches | None = None
 
     def install(self, meter: Meter, config: TokenConfig) -> None:
         """Listen from now on, or from LlamaIndex's import on."""
         with self._lock:
-            if self._capture is not None:
+            if self._patches is not None:
                 return
-            self._capture = Capture(meter)
-            if self._is_awaiting_import:
-                return
-            self._is_awaiting_import = True
-        # Outside the lock: an import may be under way in another thread. Importing it here
-        # would cost programs that never call LlamaIndex a third of a second.
-        wrapt.register_post_import_hook(self._register, self.framework)
+            patches = self._patches = Patches()
+        # Outside the lock: an import may be under way in another thread.
+        capture = Capture(meter, with_embeddings=config.capture_embeddings)
+        patches.after_import(self.framework, lambda module: _listen(module, capture, patches))
+        install_taps(capture, patches)
+        if config.stream_usage:
+            ask_for_stream_usage(patches)
+        if config.capture_embeddings:
+            install_embeddings_tap(meter, surroundings=capture.surroundings)
+            patches.on_undo(lambda: uninstall_embeddings_tap(surroundings=capture.surroundings))
+        meter.barriers.append(capture.settle)
+        patches.on_undo(lambda: meter.barriers.remove(capture.settle))
+        patches.on_undo(capture.clear)
 
     def uninstall(self) -> None:
         """Stop listening; what is under way is not counted."""
         with self._lock:
-            capture, self._capture = self._capture, None
-            registered, self._registered = self._registered, None
-        if registered is not None:
-            root, events, spans = registered
-            root.event_handlers = [each for each in root.event_handlers if each is not events]
-            root.span_handlers = [each for each in root.span_handlers if each is not spans]
-        if capture is not None:
-            capture.clear()
+            patches, self._patches = self._patches, None
+        if patches is not None:
+            patches.undo()
 
-    @guarded
-    def _register(self, module: ModuleType) -> None:
-        from .listeners import CaptureEvents, CaptureSpans  # imports LlamaIndex
 
-        with self._lock:
-            self._is_awaiting_import = False
-            if self._capture is None or self._registered is not None:
-                return
-            root = module.root_dispatcher
-            events, spans = CaptureEvents(self._capture), CaptureSpans(self._capture)
-            root.add_event_handler(events)
-            root.add_span_handler(spans)
-            self._registered = (root, events, spans)
+def _listen(module: ModuleType, capture: Capture, patches: Patches) -> None:
+    from .listeners import CaptureEvents, CaptureSpans, active_span_id  # imports LlamaIndex
+
+    root = module.root_dispatcher
+    events, spans = CaptureEvents(capture), CaptureSpans(capture)
+    capture.active_span_id = active_span_id
+    root.add_span_handler(spans)
+    root.add_event_handler(events)
+
+    def stop() -> None:
+        # New lists, as a dispatcher may be walking through the old ones.
+        root.event_handlers = [each for each in root.event_handlers if each is not events]
+        root.span_handlers = [each for each in root.span_handlers if each is not spans]
+
+    patches.on_undo(stop)

@@ -13,13 +13,14 @@ from typing import Any
 
 from llama_index_instrumentation.base import BaseEvent
 from llama_index_instrumentation.event_handlers import BaseEventHandler
+from llama_index_instrumentation.span import active_span_id
 from llama_index_instrumentation.span.base import BaseSpan
 from llama_index_instrumentation.span_handlers import BaseSpanHandler
 from pydantic import PrivateAttr
 
 from .capture import Capture
 
-__all__ = ["CaptureEvents", "CaptureSpans"]
+__all__ = ["CaptureEvents", "CaptureSpans", "active_span_id"]
 
 
 class CaptureEvents(BaseEventHandler):
@@ -78,7 +79,7 @@ class CaptureSpans(BaseSpanHandler[BaseSpan]):
         **kwargs: Any,
     ) -> None:
         """Take a span that returned."""
-        self._capture.exit(id_, result)
+        self._capture.exit(id_, bound_args, result)
 
     def span_drop(
         self,

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Final
 
-__all__ = ["is_openai_like", "model_of", "owner_of_raw", "provider_of", "sends_lazily"]
+from agentsight_tokens import handlers
+from agentsight_tokens.extract.recognition import PROVIDER_NAMES
+
+__all__ = [
+    "is_counted_by_litellm",
+    "is_left_to_another",
+    "is_openai_like",
+    "model_of",
+    "provider_of",
+    "sends_lazily",
+]
 
 _FAMILIES: Final = ("llama_index.llms.", "llama_index.embeddings.", "llama_index.multi_modal_llms.")
-_OPENAI_LIKE: Final = "llama_index.llms.openai_like"
-_LAZY_MODULES: Final = ("llama_index.llms.openai.",)
+_OPENAI_LIKE: Final = "llama_index.llms.openai_like."
+_LAZY: Final = "llama_index.llms.openai."
 
-_NAMES: Final = {
-    "azure_openai": "azure",
-    "bedrock_converse": "bedrock",
-    "gemini": "google",
-    "google_genai": "google",
-    "mistralai": "mistral",
-    "openai_like": None,
-}
-"""The providers whose integration is named otherwise; None leaves it open."""
+_GATEWAYS: Final = frozenset({"langchain", "litellm", "openai_like"})
+"""Integrations that lead to any provider; the answer itself may tell which."""
+
+_FRAMEWORKS: Final = frozenset({"langchain", "litellm"})
+"""Integrations of frameworks that have a handler of the same name."""
 
 
 def provider_of(kind: type) -> str | None:
     """Return the provider of a model's class, by the integration that it comes from."""
-    for base in kind.__mro__:
-        for family in _FAMILIES:
-            if base.__module__.startswith(family):
-                name = base.__module__[len(family) :].partition(".")[0]
-                return _NAMES.get(name, name)
-    return None
+    name = _integration_of(kind)
+    if name is None or name in _GATEWAYS:
+        return None
+    return PROVIDER_NAMES.get(name, name)
+
+
+def is_left_to_another(kind: type) -> bool:
+    """Tell whether a class calls another framework whose own handler counts its calls."""
+    name = _integration_of(kind)
+    return name in _FRAMEWORKS and name in handlers._installed  # noqa: SLF001
+
+
+def is_counted_by_litellm(raw: Any) -> bool:
+    """Tell whether LiteLLM made the call, and its own handler counts it."""
+    return (
+        type(raw).__module__.partition(".")[0] == "litellm" and "litellm" in handlers._installed  # noqa: SLF001
+    )
 
 
 def model_of(described: dict[str, Any]) -> str | None:
@@ -40,7 +56,7 @@ def model_of(described: dict[str, Any]) -> str | None:
 
 def sends_lazily(kind: type) -> bool:
     """Tell whether a stream of this class sends its request only when it is first drained."""
-    return any(base.__module__.startswith(_LAZY_MODULES) for base in kind.__mro__)
+    return any(base.__module__.startswith(_LAZY) for base in kind.__mro__)
 
 
 def is_openai_like(kind: type) -> bool:
@@ -48,11 +64,9 @@ def is_openai_like(kind: type) -> bool:
     return any(base.__module__.startswith(_OPENAI_LIKE) for base in kind.__mro__)
 
 
-def owner_of_raw(raw: Any) -> str:
-    """Return the top-level package of a raw answer's class."""
-    return type(raw).__module__.partition(".")[0]
-
-
-def is_imported(module: str) -> bool:
-    """Tell whether the program imported a module."""
-    return module in sys.modules
+def _integration_of(kind: type) -> str | None:
+    for base in kind.__mro__:
+        for family in _FAMILIES:
+            if base.__module__.startswith(family):
+                return base.__module__[len(family) :].partition(".")[0]
+    return None

@@ -37,20 +37,24 @@ def is_a(kind: type, module: str, name: str) -> bool:
 class Span:
     """One span and what it says of the calls below it."""
 
-    __slots__ = ("__weakref__", "agent", "call", "has_call", "id", "instance", "kind", "parent",
-                 "tool")  # fmt: skip
+    __slots__ = ("agent", "embeddings", "has_call", "id", "instance", "kind", "parent", "tool")
 
     def __init__(self, id_: str, parent: Span | None, kind: _Kind, instance: Any) -> None:
         self.id = id_
         self.parent = parent
         self.kind = kind
         self.instance = instance
-        self.call: OpenCall | None = None
-        """The call that this span makes itself."""
+        self.embeddings: list[OpenCall] | None = None
+        """The batches that this span embeds, in their order."""
         self.has_call = False
         """Whether a call was made in this span or below it."""
         self.tool: str | None = parent.tool if parent else None
         self.agent: str | None = parent.agent if parent else None
+
+    @property
+    def method(self) -> str:
+        """The name of the method that the span is about."""
+        return self.id[:-_UUID_LENGTH].rpartition(".")[2]
 
     def line(self) -> Iterator[Span]:
         """Yield this span and its ancestors."""

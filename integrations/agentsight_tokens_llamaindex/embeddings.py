@@ -1,0 +1,131 @@
+"""
+Embeddings: the tap on the OpenAI SDK counts what goes through it, the rest is estimated.
+
+LlamaIndex fires an event for each batch, also for one that its cache answered, and the event
+tells no usage. A batch below which anything was counted is therefore not counted again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from agentsight_tokens.errors import EncodingUnavailableError
+from agentsight_tokens.meter import Meter, OpenCall
+from agentsight_tokens.usage import TokenUsage
+from agentsight_tokens_openai.errors import is_unbilled
+
+from .calls import HANDLER
+from .providers import model_of, provider_of
+from .spans import Span, is_a
+
+__all__ = ["EmbeddingWatch"]
+
+_OPENAI: Final = ("llama_index.embeddings.openai.base", "OpenAIEmbedding")
+_CORE: Final = "llama_index.core."
+"""The package of the embeddings that call nobody, such as those for tests."""
+
+
+class EmbeddingWatch:
+    """Counts the embeddings that no tap sees."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._counter: Any = None
+
+    def enter(self, span: Span) -> None:
+        """Begin the call of a span that embeds one text, whatever a cache may hold."""
+        if span.method.startswith("_") and _is_unseen(type(span.instance)):
+            self._begin(span, {})
+
+    def start(self, span: Span | None, described: dict[str, Any]) -> None:
+        """Begin a batch's call."""
+        if span is not None and span.kind == "embed":
+            span.has_call = False  # what was counted until now belongs to earlier batches
+            if _is_unseen(type(span.instance)):
+                self._begin(span, described)
+
+    def end(self, span: Span | None, texts: Sequence[Any]) -> None:
+        """Finish a batch's call, if nothing below it was counted."""
+        if span is None or not span.embeddings:
+            return
+        call = span.embeddings.pop(0)
+        if span.has_call:
+            call.drop()
+        elif getattr(span.instance, "embeddings_cache", None) is not None:
+            # How many of the texts the cache answered is not told.
+            self._finish(span, call, None)
+        else:
+            self._finish(span, call, texts)
+
+    def leave(self, span: Span, arguments: Any) -> None:
+        """Finish the call of a span that embedded one text."""
+        if span.method.startswith("_") and span.embeddings:
+            call = span.embeddings.pop()
+            if span.has_call:
+                call.drop()
+            else:
+                texts = [text for text in arguments.arguments.values() if isinstance(text, str)]
+                self._finish(span, call, texts)
+
+    def fail(self, span: Span, error: BaseException | None) -> None:
+        """Finish the calls of a span that raised."""
+        while span.embeddings:
+            call = span.embeddings.pop()
+            if span.has_call:
+                call.drop()
+                continue
+            _mark(span)
+            usage = TokenUsage() if error is not None and is_unbilled(error) else None
+            name = type(error).__name__ if error is not None else None
+            call.finish(usage, status="error", error_type=name)
+
+    def _begin(self, span: Span, described: dict[str, Any]) -> None:
+        call = self._meter.begin(
+            HANDLER,
+            "embedding",
+            model=model_of(described) or _model_name(span.instance),
+            provider=provider_of(type(span.instance)),
+            agent=span.agent,
+            tool_name=span.tool,
+        )
+        if span.embeddings is None:
+            span.embeddings = []
+        span.embeddings.append(call)
+
+    def _finish(self, span: Span, call: OpenCall, texts: Sequence[Any] | None) -> None:
+        _mark(span.parent)
+        tokens = None if texts is None else self._estimate(texts)
+        if tokens is None:
+            call.finish(None)
+        else:
+            call.finish(TokenUsage(embedding_tokens=tokens), source="estimated")
+
+    def _estimate(self, texts: Sequence[Any]) -> int | None:
+        # Imported here because most programs embed through a tap.
+        from agentsight_tokens.counting import TokenCounter
+
+        if self._counter is None:
+            self._counter = TokenCounter()
+        counted = 0
+        try:
+            for text in texts:
+                if isinstance(text, str):
+                    counted += self._counter.count(text)
+        except EncodingUnavailableError:
+            return None
+        return counted
+
+
+def _is_unseen(kind: type) -> bool:
+    """Tell whether a class embeds somewhere, and not through the SDK that is tapped."""
+    return not is_a(kind, *_OPENAI) and not kind.__module__.startswith(_CORE)
+
+
+def _model_name(instance: Any) -> str | None:
+    return model_of({"model_name": getattr(instance, "model_name", None)})
+
+
+def _mark(span: Span | None) -> None:
+    for each in span.line() if span is not None else ():
+        each.has_call = True
