@@ -42,7 +42,7 @@ class Kit:
         return OpenAI(**self._options("gpt-3.5-turbo-instruct", options))
 
     def anthropic(self, **options: Any) -> ChatAnthropic:
-        options = {"model": "claude-sonnet-4-5", "api_key": "k", "max_retries": 0, **options}
+        options = {"model": "claude-haiku-4-5", "api_key": "k", "max_retries": 0, **options}
         return ChatAnthropic(base_url=self.provider.anthropic_url, **options)
 
     def embeddings(self, **options: Any) -> OpenAIEmbeddings:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +55,7 @@ class Scenario:
     embedding: int = 0
     calls: int = 1
     unreported: int = 0
+    conversation: str = "c"
     is_told: bool = True
     """Whether the client is told all that the provider bills."""
 
@@ -95,7 +95,13 @@ def agent_with_model_in_tool(kit: Kit) -> None:
 
 def failed_response(kit: Kit) -> None:
     kit.provider.enqueue(Reply(response_status="failed", billed=True))
-    with suppress(Exception):
+    with pytest.raises(ValueError, match="fail"):
+        kit.openai(use_responses_api=True).invoke(D)
+
+
+def failed_response_streamed(kit: Kit) -> None:
+    kit.provider.enqueue(Reply(response_status="failed", billed=True))
+    with pytest.raises(ValueError, match="fail"):
         list(kit.openai(use_responses_api=True).stream(D))
 
 
@@ -224,6 +230,7 @@ SCENARIOS = [
         "5 responses stream", lambda k: list(k.openai(use_responses_api=True).stream(D)), **FULL
     ),
     Scenario("5 response failed", failed_response, **FULL),
+    Scenario("5 response failed streamed", failed_response_streamed, **FULL),
     Scenario("6 legacy invoke", lambda k: k.legacy().invoke("[[in=11 out=7]]")),
     Scenario("6 legacy ainvoke", lambda k: run(k.legacy().ainvoke("[[in=11 out=7]]"))),
     Scenario("6 legacy batch", lambda k: k.legacy().batch(TRIPLE), 9, 12),
@@ -272,7 +279,7 @@ SCENARIOS = [
         lambda k: k.openai().invoke(D, {"callbacks": CallbackManager([])}),
         **FULL,
     ),
-    Scenario("12 bare thread", in_thread, **FULL),
+    Scenario("12 bare thread", in_thread, conversation="default", **FULL),
     Scenario(
         "12 twice",
         lambda k: k.openai().invoke(D, {"callbacks": [usage_callback, usage_callback]}),
@@ -314,7 +321,7 @@ def test_scenario_is_exact(kit: Kit, scenario: Scenario) -> None:
     with kit.tracker.conversation("c"):
         scenario.act(kit)
 
-    usage = kit.usage(conversation_id="c")
+    usage = kit.usage(conversation_id=scenario.conversation)
     assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (
         scenario.prompt,
         scenario.completion,

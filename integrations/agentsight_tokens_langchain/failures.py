@@ -15,6 +15,7 @@ from .usage import extracted, first_generation, read_answer
 
 __all__ = ["failure"]
 
+_CONVERSION: Final = "_convert_responses_chunk_to_generation_chunk"
 _CANCELS: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 
 
@@ -38,6 +39,7 @@ def failure(run: Run | None, call: OpenCall, error: BaseException, response: Any
                 "service_tier": answer.service_tier,
             }
     body, status = _http_answer(response, call.provider)
+    body = body or _failed_response(error, call.provider)
     if (status is not None and status >= 400) or is_unbilled(error):
         return {**known, "usage": TokenUsage()}
     if body is not None and body.usage:
@@ -61,3 +63,19 @@ def _http_answer(response: Any, provider: str | None) -> tuple[Extracted | None,
             if metadata and "status_code" in metadata:
                 return extracted(metadata.get("body"), provider), metadata["status_code"]
     return None, None
+
+
+def _failed_response(error: BaseException, provider: str | None) -> Extracted | None:
+    """
+    Return what the event `response.failed` of a Responses stream says.
+
+    langchain-openai (1.7) keeps no more of it than the message, but it is in the frame that
+    raised the error.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        frame, trace = trace.tb_frame, trace.tb_next
+        if frame.f_code.co_name == _CONVERSION:
+            failed = getattr(frame.f_locals.get("chunk"), "response", None)
+            return extracted(failed.model_dump(), provider) if failed is not None else None
+    return None
