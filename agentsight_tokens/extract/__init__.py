@@ -8,23 +8,17 @@ response's usage object alone, and `extract_usage` finds the right one by the sh
 
 from __future__ import annotations
 
+from .chat_format import deepseek, groq, mistral, perplexity, together, vllm, xai
 from .from_anthropic import anthropic_message, anthropic_usage
 from .from_bedrock import bedrock_converse, bedrock_invoke_model, bedrock_usage
 from .from_cohere import cohere, cohere_usage
 from .from_compatible import (
-    deepseek,
     deepseek_usage,
-    groq,
     groq_usage,
-    mistral,
     mistral_usage,
-    perplexity,
     perplexity_usage,
-    together,
     together_usage,
-    vllm,
     vllm_usage,
-    xai,
     xai_usage,
 )
 from .from_frameworks import langchain_usage

@@ -129,35 +129,31 @@ def _header_usage(headers: Any) -> TokenUsage | None:
 
 
 def _body_usage(body: Any) -> tuple[TokenUsage | None, Operation]:
-    """Return what the body of one of Bedrock's model families says."""
+    """Return what the body of one of Bedrock's model families says, and what it did."""
+    if has(body, "embedding", "embeddings", "embeddingsByType"):
+        read = count(body, "inputTextTokenCount")
+        return TokenUsage(embedding_tokens=read) if read else None, "embedding"
+    is_completion = has(body, "generation", "outputText", "results")
+    return _text_usage(body), "completion" if is_completion else "chat"
+
+
+def _text_usage(body: Any) -> TokenUsage | None:
     usage = field(body, METRICS, "usage")
     if has(usage, "inputTokens", "inputTokenCount", "outputTokenCount"):
-        return bedrock_usage(usage), "chat"
+        return bedrock_usage(usage)
     if has(usage, "prompt_tokens"):
-        return openai_usage(usage), "chat"
+        return openai_usage(usage)
     if has(usage, *ANTHROPIC_COUNTS):
-        return anthropic_usage(usage), "chat"
+        return anthropic_usage(usage)
     if has(body, "inputTextTokenCount"):
-        return _titan(body)
-    if has(body, "prompt_token_count", "generation_token_count"):
-        return (
-            TokenUsage(
-                input_tokens=count(body, "prompt_token_count"),
-                output_tokens=count(body, "generation_token_count"),
-            ),
-            "completion",
+        made = sum(count(result, "tokenCount") for result in items(body, "results"))
+        return TokenUsage(
+            input_tokens=count(body, "inputTextTokenCount"),
+            output_tokens=made or count(body, "totalOutputTextTokenCount"),
         )
-    return None, "embedding" if has(body, "embedding", "embeddings") else "chat"
-
-
-def _titan(body: Any) -> tuple[TokenUsage, Operation]:
-    read = count(body, "inputTextTokenCount")
-    if has(body, "embedding", "embeddingsByType"):
-        return TokenUsage(embedding_tokens=read), "embedding"
-    made = sum(count(result, "tokenCount") for result in items(body, "results"))
-    return (
-        TokenUsage(
-            input_tokens=read, output_tokens=made or count(body, "totalOutputTextTokenCount")
-        ),
-        "completion",
-    )
+    if has(body, "prompt_token_count", "generation_token_count"):
+        return TokenUsage(
+            input_tokens=count(body, "prompt_token_count"),
+            output_tokens=count(body, "generation_token_count"),
+        )
+    return None

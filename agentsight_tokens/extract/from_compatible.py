@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
 from agentsight_tokens.usage import TokenUsage
 
-from .from_openai import openai_chat, openai_usage
-from .reading import Extracted, count, field, has, text
+from .from_openai import openai_usage
+from .reading import count, field, has
 
 __all__ = [
     "USAGE_BY_PROVIDER",
-    "compatible_chat",
-    "deepseek",
     "deepseek_usage",
-    "groq",
     "groq_usage",
-    "mistral",
     "mistral_usage",
-    "perplexity",
     "perplexity_usage",
-    "together",
     "together_usage",
-    "vllm",
     "vllm_usage",
-    "xai",
     "xai_usage",
 ]
-
-_XAI_SEARCHES: Final = ("SERVER_SIDE_TOOL_WEB_SEARCH", "SERVER_SIDE_TOOL_X_SEARCH")
 
 
 def xai_usage(usage: Any) -> TokenUsage:
@@ -41,34 +30,31 @@ def xai_usage(usage: Any) -> TokenUsage:
 
     Cached, image and audio tokens are part of the prompt. Reasoning stands beside
     `completion_tokens` in chat completions, with `total_tokens` the sum of the three, and
-    within `output_tokens` in the Responses API.
+    within `output_tokens` in the Responses API. Searches of the web and of X are billed alike.
 
-    https://docs.x.ai/docs/api-reference#chat-completions and
-    https://docs.x.ai/docs/guides/reasoning, read 2026-11-22.
+    https://docs.x.ai/docs/api-reference#chat-completions,
+    https://docs.x.ai/docs/guides/reasoning and
+    https://docs.x.ai/docs/guides/tools/overview, read 2026-11-22.
     """
     base = openai_usage(usage)
-    prompt = base.input_tokens
     completion = count(usage, "completion_tokens")
     reasoning = base.reasoning_tokens
     output = base.output_tokens
-    is_inside = base.total_tokens == prompt + completion and reasoning <= completion
-    if has(usage, "completion_tokens") and reasoning and not is_inside:
+    total = count(usage, "total_tokens")
+    is_inside = total == base.input_tokens + completion and reasoning <= completion
+    if completion and reasoning and not is_inside:
         output = completion + reasoning
+    calls = field(usage, "server_side_tool_usage_details")
     return msgspec.structs.replace(
         base,
         output_tokens=output,
-        total_tokens=count(usage, "total_tokens"),
+        total_tokens=total,
         cache_read_tokens=base.cache_read_tokens or count(usage, "cached_prompt_text_tokens"),
         image_input_tokens=base.image_input_tokens or count(usage, "prompt_image_tokens"),
-        web_search_requests=base.web_search_requests
-        or _xai_searches(usage)
+        web_search_requests=count(calls, "web_search_calls") + count(calls, "x_search_calls")
+        or base.web_search_requests
         or count(usage, "num_sources_used"),
     )
-
-
-def _xai_searches(usage: Any) -> int:
-    calls = field(usage, "server_side_tool_usage")
-    return sum(count(calls, name) for name in _XAI_SEARCHES)
 
 
 def deepseek_usage(usage: Any) -> TokenUsage:
@@ -141,20 +127,23 @@ def perplexity_usage(usage: Any) -> TokenUsage:
 
     `citation_tokens` (input) and `reasoning_tokens` (output) of sonar-deep-research are billed
     beside `prompt_tokens` and `completion_tokens`, and are in neither of them nor in
-    `total_tokens`. `num_search_queries` are billed searches.
+    `total_tokens`. `num_search_queries` are its billed searches.
 
     https://docs.perplexity.ai/getting-started/models/models/sonar-deep-research and
     https://docs.perplexity.ai/getting-started/pricing, read 2026-11-22.
     """
     base = openai_usage(usage)
     beside = count(usage, "reasoning_tokens")
+    searches = field(field(usage, "tool_calls_details"), "search_web")
     return msgspec.structs.replace(
         base,
         input_tokens=base.input_tokens + count(usage, "citation_tokens"),
         # Where the total holds the reasoning, openai_usage has added it already.
         output_tokens=count(usage, "completion_tokens") + beside if beside else base.output_tokens,
         total_tokens=count(usage, "total_tokens"),
-        web_search_requests=count(usage, "num_search_queries") or base.web_search_requests,
+        web_search_requests=count(usage, "num_search_queries")
+        or count(searches, "invocation")
+        or base.web_search_requests,
     )
 
 
@@ -168,7 +157,8 @@ def gemini_compatible_usage(usage: Any) -> TokenUsage:
     """
     base = openai_usage(usage)
     thoughts = base.total_tokens - base.input_tokens - base.output_tokens
-    if thoughts <= 0:
+    # LiteLLM names the tool results that it leaves out of a prompt; they are no thoughts.
+    if thoughts <= 0 or has(field(usage, "prompt_tokens_details"), "tool_use_tokens"):
         return base
     return msgspec.structs.replace(
         base,
@@ -184,124 +174,3 @@ USAGE_BY_PROVIDER: Final[dict[str, Callable[[Any], TokenUsage]]] = {
     "xai": xai_usage,
 }
 """The providers whose usage differs from OpenAI's in more than a name."""
-
-
-_ONLY_IN_USAGE: Final = {
-    "deepseek": ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
-    "groq": ("queue_time",),
-    "openrouter": ("cost_details", "is_byok"),
-    "perplexity": ("search_context_size", "citation_tokens", "num_search_queries"),
-    "xai": ("num_sources_used", "cost_in_usd_ticks"),
-}
-_ONLY_IN_RESPONSE: Final = {
-    "groq": ("x_groq",),
-    "azure": ("prompt_filter_results",),
-    "vllm": ("kv_transfer_params",),
-}
-_MODELS: Final = {
-    "gemini-": "gemini",
-    "grok-": "xai",
-    "models/gemini-": "gemini",
-    "sonar": "perplexity",
-}
-_BY_MODULE: Final = {"groq": "groq", "mistralai": "mistral", "together": "together_ai"}
-
-
-def compatible_chat(response: Any, provider: str | None) -> Extracted:
-    """
-    Return the use of a response in OpenAI's chat format, by the provider's own counting.
-
-    Args:
-        response: A chat completion, its last chunk, or a usage object.
-        provider: Who answered; None for whoever the response itself names.
-    """
-    found = openai_chat(response)
-    provider = provider or named_provider(response) or found.provider
-    usage = found.usage
-    reported = field(response, "usage")
-    if reported is None:
-        reported = response
-    if usage is None:
-        reported = field(field(response, "x_groq"), "usage")
-        if has(reported, "prompt_tokens", "completion_tokens"):
-            usage = groq_usage(reported)
-    elif provider in USAGE_BY_PROVIDER:
-        searches = usage.web_search_requests
-        usage = USAGE_BY_PROVIDER[provider](reported)
-        if searches and not usage.web_search_requests:
-            usage = msgspec.structs.replace(usage, web_search_requests=searches)
-    return msgspec.structs.replace(
-        found,
-        usage=usage,
-        provider=provider,
-        service_tier=found.service_tier or text(reported, "service_tier"),
-        reported_cost_usd=_reported_cost(reported),
-    )
-
-
-def named_provider(response: Any) -> str | None:
-    """Return the provider that a chat response tells by what only it sends."""
-    usage = field(response, "usage")
-    for provider, fields in _ONLY_IN_USAGE.items():
-        if has(usage, *fields):
-            return provider
-    for provider, fields in _ONLY_IN_RESPONSE.items():
-        if has(response, *fields):
-            return provider
-    model = text(response, "model") or ""
-    for prefix, provider in _MODELS.items():
-        if model.startswith(prefix):
-            return provider
-    return _BY_MODULE.get(type(response).__module__.partition(".")[0])
-
-
-def _reported_cost(usage: Any) -> Decimal | None:
-    """Return the cost that OpenRouter, Perplexity and xAI send with the usage."""
-    ticks = field(usage, "cost_in_usd_ticks")
-    if isinstance(ticks, int) and ticks:
-        return Decimal(ticks).scaleb(-10)
-    cost = field(usage, "cost")
-    # With a key of the user's own, OpenRouter's cost is its fee alone.
-    if isinstance(cost, (int, float)) and not field(usage, "is_byok"):
-        return Decimal(str(cost))
-    total = field(cost, "total_cost")
-    return Decimal(str(total)) if isinstance(total, (int, float)) else None
-
-
-def xai(response: Any) -> Extracted:
-    """Return the use of an xAI response. See `xai_usage` for what overlaps."""
-    return compatible_chat(response, "xai")
-
-
-def deepseek(response: Any) -> Extracted:
-    """Return the use of a DeepSeek response. See `deepseek_usage` for what overlaps."""
-    return compatible_chat(response, "deepseek")
-
-
-def groq(response: Any) -> Extracted:
-    """
-    Return the use of a Groq response, or of a chunk with `x_groq.usage`.
-
-    See `groq_usage` for what overlaps.
-    """
-    return compatible_chat(response, "groq")
-
-
-def together(response: Any) -> Extracted:
-    """Return the use of a Together response. See `together_usage` for what overlaps."""
-    return compatible_chat(response, "together_ai")
-
-
-def vllm(response: Any) -> Extracted:
-    """Return the use of a vLLM response. See `vllm_usage` for what overlaps."""
-    return compatible_chat(response, "vllm")
-
-
-def mistral(response: Any) -> Extracted:
-    """Return the use of a Mistral response. See `mistral_usage` for what overlaps."""
-    return compatible_chat(response, "mistral")
-
-
-def perplexity(response: Any) -> Extracted:
-    """Return the use of a Perplexity response. See `perplexity_usage` for what overlaps."""
-    return compatible_chat(response, "perplexity")

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from agentsight_tokens.usage import TokenUsage
 
-from .reading import Extracted, count, field, has, text
+from .reading import Extracted, count, field, has, items, text
 
 __all__ = [
     "LANGCHAIN_COUNTS",
     "find_llamaindex_source",
     "langchain_message",
+    "langchain_result",
     "langchain_usage",
     "litellm_provider",
 ]
@@ -59,7 +62,7 @@ def _tiered(details: Any, name: str) -> int:
     return count(details, name) + sum(count(details, f"{tier}_{name}") for tier in _TIERS)
 
 
-def langchain_message(message: Any, of_raw: Callable[[Any], Extracted]) -> Extracted:
+def langchain_message(message: Any, of_raw: Callable[[Any], TokenUsage | None]) -> Extracted:
     """
     Return the use of an AIMessage or of the last chunk of its stream.
 
@@ -67,15 +70,12 @@ def langchain_message(message: Any, of_raw: Callable[[Any], Extracted]) -> Extra
         message: The message, or its dict.
         of_raw: Reads a raw usage object, for messages that carry only the provider's own.
     """
-    about = field(message, "response_metadata") or {}
+    about = field(message, "response_metadata")
     reported = field(message, "usage_metadata")
-    usage = None
     if has(reported, *LANGCHAIN_COUNTS):
-        usage = langchain_usage(reported)
+        usage: TokenUsage | None = langchain_usage(reported)
     else:
-        raw = field(about, "token_usage", "usage", "usage_metadata")
-        if raw:
-            usage = of_raw(raw).usage
+        usage = of_raw(field(about, "token_usage", "usage", "usage_metadata"))
     own_id = text(message, "id")
     if own_id and own_id.startswith(("run-", "lc_run-")):
         own_id = None
@@ -87,6 +87,38 @@ def langchain_message(message: Any, of_raw: Callable[[Any], Extracted]) -> Extra
         response_id=text(about, "id") or own_id,
         service_tier=tier and tier.lower(),
     )
+
+
+def langchain_result(result: Any, of_raw: Callable[[Any], TokenUsage | None]) -> Extracted:
+    """
+    Return the use of an LLMResult: the sum over its prompts.
+
+    Every choice of a prompt repeats the prompt's whole usage, so the first one is read.
+
+    Args:
+        result: The LLMResult or ChatResult.
+        of_raw: Reads a raw usage object, for models that report through `llm_output`.
+    """
+    about = field(result, "llm_output")
+    firsts = [
+        langchain_message(field(first, "message"), of_raw)
+        for first in (_first(choices) for choices in items(result, "generations"))
+        if has(first, "message")
+    ]
+    reported = [found.usage for found in firsts if found.usage is not None]
+    found = firsts[0] if firsts else Extracted(operation="completion")
+    return msgspec.structs.replace(
+        found,
+        usage=sum(reported[1:], reported[0])
+        if reported
+        else of_raw(field(about, "token_usage", "usage")),
+        model=found.model or text(about, "model_name", "model"),
+    )
+
+
+def _first(choices: Any) -> Any:
+    """Return the first choice: a ChatResult's choices are not in a list of their own."""
+    return next(iter(choices), None) if isinstance(choices, (list, tuple)) else choices
 
 
 def _prefixed_tier(usage: Any) -> str | None:

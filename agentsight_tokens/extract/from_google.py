@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
 from agentsight_tokens.usage import TokenUsage
 
 from .from_anthropic import anthropic_message
@@ -29,13 +31,27 @@ def gemini_usage(usage: Any) -> TokenUsage:
 
     The prompt includes the cached content; the tokens of tool results stand beside it and
     are input. Thoughts stand beside the candidates and are output. `totalTokenCount` is the
-    sum of all four. The details by modality are parts of the count that they belong to.
+    sum of all four, so where it is that of the others alone, the thoughts are in the
+    candidates. The details by modality are parts of the count that they belong to.
 
     https://ai.google.dev/api/generate-content#UsageMetadata and
     https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse#UsageMetadata,
     read 2026-11-22.
     """
+    prompt = count(usage, "prompt_token_count", "promptTokenCount") + count(
+        usage, "tool_use_prompt_token_count", "toolUsePromptTokenCount"
+    )
+    output = count(
+        usage,
+        "candidates_token_count",
+        "candidatesTokenCount",
+        "response_token_count",
+        "responseTokenCount",
+    )
+    total = count(usage, "total_token_count", "totalTokenCount")
     thoughts = count(usage, "thoughts_token_count", "thoughtsTokenCount")
+    if thoughts > output or total != prompt + output:
+        output += thoughts
     read = _modalities(usage, "prompt_tokens_details", "promptTokensDetails")
     tools = _modalities(usage, "tool_use_prompt_tokens_details", "toolUsePromptTokensDetails")
     cached = _modalities(usage, "cache_tokens_details", "cacheTokensDetails")
@@ -48,17 +64,9 @@ def gemini_usage(usage: Any) -> TokenUsage:
     )
     images = read.get("IMAGE", 0)
     return TokenUsage(
-        input_tokens=count(usage, "prompt_token_count", "promptTokenCount")
-        + count(usage, "tool_use_prompt_token_count", "toolUsePromptTokenCount"),
-        output_tokens=count(
-            usage,
-            "candidates_token_count",
-            "candidatesTokenCount",
-            "response_token_count",
-            "responseTokenCount",
-        )
-        + thoughts,
-        total_tokens=count(usage, "total_token_count", "totalTokenCount"),
+        input_tokens=prompt,
+        output_tokens=output,
+        total_tokens=total,
         cache_read_tokens=count(usage, "cached_content_token_count", "cachedContentTokenCount"),
         reasoning_tokens=thoughts,
         audio_input_tokens=read.get("AUDIO", 0) + tools.get("AUDIO", 0),
@@ -108,14 +116,7 @@ def vertex(response: Any) -> Extracted:
     if embeddings:
         return _embedded(response, embeddings)
     if text(response, "type") in ("message", "message_start", "message_delta"):
-        found = anthropic_message(response)
-        return Extracted(
-            usage=found.usage,
-            model=found.model,
-            provider="vertex_ai",
-            response_id=found.response_id,
-            service_tier=found.service_tier,
-        )
+        return msgspec.structs.replace(anthropic_message(response), provider="vertex_ai")
     return _generated(response, "vertex_ai")
 
 

@@ -74,7 +74,9 @@ def openai_usage(usage: Any) -> TokenUsage:
         input_tokens=prompt,
         output_tokens=output,
         total_tokens=total,
-        cache_read_tokens=count(read, "cached_tokens", "cache_read_tokens")
+        cache_read_tokens=count(
+            read, "cached_tokens", "cache_read_tokens", "cache_read_input_tokens"
+        )
         or count(
             usage,
             "cached_tokens",
@@ -226,5 +228,6 @@ def _extracted(response: Any, usage: TokenUsage | None, operation: Operation) ->
         provider="openai" if model and model.startswith(_OWN_MODELS) else None,
         operation=operation,
         response_id=text(response, "id"),
-        service_tier=tier and tier.lower(),
+        # What was asked for is echoed as `auto` until the call is served.
+        service_tier=None if tier in (None, "auto") else tier.lower(),
     )

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agentsight_tokens.usage import Operation, TokenUsage
+from agentsight_tokens.usage import Operation, TokenUsage, checked_count
 
 __all__ = ["Extracted", "count", "field", "has", "items", "text", "usage_of"]
 
@@ -73,13 +73,18 @@ def count(source: Any, *names: str) -> int:
     Return the first of the counts that is not 0; what is missing or None counts as 0.
 
     The names are synonyms, and a provider that sends two of them leaves one at 0.
+
+    Raises:
+        InvalidCountError: If the count is negative, too large or no whole number.
     """
     for name in names:
         value = field(source, name)
         if value:
-            # Cohere and protobuf's JSON send counts as 12.0; anything else that is no
-            # integer is for TokenUsage to refuse.
-            return int(value) if isinstance(value, float) and value.is_integer() else value
+            if type(value) is int and value > 0:
+                return value
+            # Cohere and protobuf's JSON send counts as 12.0.
+            is_whole = isinstance(value, float) and value.is_integer()
+            return checked_count(name, int(value) if is_whole else value)
     return 0
 
 

@@ -9,20 +9,40 @@ import msgspec
 
 from agentsight_tokens.errors import UnknownResponseError
 
-from .from_anthropic import ANTHROPIC_COUNTS, anthropic_message
-from .from_bedrock import CONVERSE_COUNTS, METRICS, bedrock_converse, bedrock_invoke_model
+from .chat_format import by_provider, compatible_chat, xai
+from .from_anthropic import anthropic_message
+from .from_bedrock import bedrock_converse, bedrock_invoke_model
 from .from_cohere import cohere
-from .from_compatible import compatible_chat
 from .from_frameworks import (
-    LANGCHAIN_COUNTS,
     find_llamaindex_source,
     langchain_message,
+    langchain_result,
+    langchain_usage,
     litellm_provider,
 )
-from .from_google import GEMINI_COUNTS, gemini, vertex
-from .from_ollama import OLLAMA_COUNTS, ollama
+from .from_google import gemini, vertex
+from .from_ollama import ollama
 from .from_openai import openai_completion, openai_embedding, openai_media, openai_responses
-from .reading import Extracted, field, has, items, text
+from .reading import Extracted, field, has, text
+from .shapes import (
+    is_anthropic,
+    is_batch_line,
+    is_chat,
+    is_cohere,
+    is_converse,
+    is_embedding,
+    is_gemini,
+    is_invoke_model,
+    is_langchain,
+    is_langchain_result,
+    is_llamaindex,
+    is_media,
+    is_of_xai_sdk,
+    is_ollama,
+    is_responses,
+    is_usage,
+    is_vertex_embedding,
+)
 
 __all__ = ["KNOWN_SHAPES", "PROVIDER_NAMES", "extract_usage"]
 
@@ -77,18 +97,14 @@ def extract_usage(response: Any, *, provider: str | None = None) -> Extracted:
 
 
 def _opened(response: Any) -> Any:
-    """Return the response inside JSON text, a structured output or a batch's line."""
+    """Return the response inside JSON text or a structured output."""
     if isinstance(response, (str, bytes)):
         try:
             response = msgspec.json.decode(response)
         except msgspec.DecodeError:
             raise _unknown(response) from None
-    if isinstance(response, Mapping):
-        if "parsing_error" in response and "raw" in response:
-            return response["raw"]
-        body = field(field(response, "response"), "body")
-        if "custom_id" in response and body is not None:
-            return body
+    if isinstance(response, Mapping) and "parsing_error" in response and "raw" in response:
+        return response["raw"]
     return response
 
 
@@ -129,105 +145,33 @@ def _unknown(response: Any) -> UnknownResponseError:
     )
 
 
-def _is_langchain(response: Any) -> bool:
-    if has(field(response, "usage_metadata"), *LANGCHAIN_COUNTS):
-        return True
-    return has(response, "response_metadata") and has(response, "content")
-
-
 def _langchain(response: Any, provider: str | None) -> Extracted:
-    return langchain_message(response, lambda raw: _read_shape(raw, provider))
+    return langchain_message(response, lambda raw: _usage_in(raw, provider).usage)
 
 
-def _is_gemini(response: Any) -> bool:
-    return has(
-        response,
-        "usageMetadata",
-        "usage_metadata",
-        "candidates",
-        "promptFeedback",
-        *GEMINI_COUNTS,
-    )
+def _langchain_result(response: Any, provider: str | None) -> Extracted:
+    return langchain_result(response, lambda raw: _usage_in(raw, provider).usage)
+
+
+def _usage_in(raw: Any, provider: str | None) -> Extracted:
+    """Return what a framework's copy of a raw response says; nothing when it has no known shape."""
+    try:
+        return Extracted() if raw is None else _read(raw, provider)
+    except UnknownResponseError:
+        return Extracted()
 
 
 def _google(response: Any, provider: str | None) -> Extracted:
     return vertex(response) if provider == "vertex_ai" else gemini(response)
 
 
-def _is_vertex_embedding(response: Any) -> bool:
-    return has(_first(response, "predictions"), "embeddings") or has(
-        _first(response, "embeddings"), "statistics"
-    )
-
-
-def _is_converse(response: Any) -> bool:
-    usage = field(field(response, "metadata") or response, "usage")
-    return has(usage, *CONVERSE_COUNTS) or has(response, "stopReason", *CONVERSE_COUNTS)
-
-
-def _is_invoke_model(response: Any) -> bool:
-    return has(response, METRICS, "inputTextTokenCount", "generation_token_count") or has(
-        field(response, "ResponseMetadata"), "HTTPHeaders"
-    )
-
-
-def _is_ollama(response: Any) -> bool:
-    return has(response, *OLLAMA_COUNTS) or (
-        has(response, "done") and has(response, "created_at", "model")
-    )
-
-
-def _is_cohere(response: Any) -> bool:
-    found = field(field(response, "delta") or response, "usage", "meta")
-    units = ("billed_units", "tokens", "api_version")
-    return has(found, *units) or has(response, "billed_units")
-
-
-def _is_anthropic(response: Any) -> bool:
-    kind = text(response, "type")
-    if kind in ("message", "message_start", "message_delta"):
-        return True
-    if has(field(field(response, "result"), "message"), "usage"):
-        return True
-    usage = field(response, "usage") or response
-    return has(usage, *ANTHROPIC_COUNTS[2:]) and not has(usage, "prompt_tokens", "total_tokens")
-
-
-def _is_responses(response: Any) -> bool:
-    if text(field(response, "response"), "object") in ("response", "realtime.response"):
-        return True
-    return has(response, "output") and has(field(response, "usage"), "input_tokens")
-
-
-def _is_embedding(response: Any) -> bool:
-    return has(_first(response, "data"), "embedding") or (
-        text(response, "object") == "list" and has(response, "usage")
-    )
-
-
-def _is_chat(response: Any) -> bool:
-    return has(response, "choices", "x_groq")
-
-
-def _is_media(response: Any) -> bool:
-    return has(response, "text", "data") and has(response, "usage")
-
-
-def _is_llamaindex(response: Any) -> bool:
-    return has(response, "raw", "additional_kwargs") and has(response, "message", "text", "delta")
+def _batch_line(response: Any, provider: str | None) -> Extracted:
+    found = _read(field(field(response, "response"), "body"), provider)
+    return msgspec.structs.replace(found, service_tier="batch")
 
 
 def _llamaindex(response: Any, provider: str | None) -> Extracted:
-    source = find_llamaindex_source(response)
-    if source is None:
-        return Extracted(provider=provider)
-    return _read(source, provider)
-
-
-def _is_usage(response: Any) -> bool:
-    return has(
-        response, "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"
-    ) or has(response, "usage")
+    return _usage_in(find_llamaindex_source(response), provider)
 
 
 def _any_usage(response: Any, provider: str | None) -> Extracted:
@@ -235,20 +179,14 @@ def _any_usage(response: Any, provider: str | None) -> Extracted:
     if provider == "anthropic" and not has(usage, "prompt_tokens"):
         return anthropic_message(response)
     if has(usage, "input_token_details") and not has(usage, "output_tokens_details"):
-        return langchain_message({"usage_metadata": usage}, lambda raw: compatible_chat(raw, None))
-    return compatible_chat(response, provider)
-
-
-def _first(response: Any, name: str) -> Any:
-    found = items(response, name)
-    return found[0] if found else None
+        return Extracted(usage=langchain_usage(usage))
+    return xai(response) if is_of_xai_sdk(response) else compatible_chat(response, provider)
 
 
 def _responses(response: Any, provider: str | None) -> Extracted:
-    found = openai_responses(response)
-    if provider is None and (found.model or "").startswith("grok-"):
-        provider = "xai"
-    return found if provider is None else msgspec.structs.replace(found, provider=provider)
+    return by_provider(
+        openai_responses(response), field(response, "response") or response, provider
+    )
 
 
 _BY_OBJECT: Final[dict[str, _Reader]] = {
@@ -262,20 +200,22 @@ _BY_OBJECT: Final[dict[str, _Reader]] = {
 """The readers of the responses that name their own kind, which most of them do."""
 
 _SHAPES: Final[tuple[tuple[str, Callable[[Any], bool], _Reader], ...]] = (
-    ("LangChain messages", _is_langchain, _langchain),
-    ("LlamaIndex responses", _is_llamaindex, _llamaindex),
-    ("OpenAI Responses", _is_responses, _responses),
-    ("chat completions of OpenAI and of every provider with its format", _is_chat, compatible_chat),
-    ("embeddings", _is_embedding, lambda response, _: openai_embedding(response)),
-    ("Anthropic messages", _is_anthropic, lambda response, _: anthropic_message(response)),
-    ("Vertex AI embeddings", _is_vertex_embedding, lambda response, _: vertex(response)),
-    ("Bedrock Converse", _is_converse, lambda response, _: bedrock_converse(response)),
-    ("Bedrock InvokeModel", _is_invoke_model, lambda response, _: bedrock_invoke_model(response)),
-    ("Ollama", _is_ollama, lambda response, _: ollama(response)),
-    ("Cohere", _is_cohere, lambda response, _: cohere(response)),
-    ("Gemini and Vertex AI", _is_gemini, _google),
-    ("images and transcriptions", _is_media, lambda response, _: openai_media(response)),
-    ("usage objects", _is_usage, _any_usage),
+    ("LangChain messages", is_langchain, _langchain),
+    ("LangChain results", is_langchain_result, _langchain_result),
+    ("LlamaIndex responses", is_llamaindex, _llamaindex),
+    ("lines of OpenAI's batches", is_batch_line, _batch_line),
+    ("OpenAI Responses", is_responses, _responses),
+    ("chat completions of OpenAI and of every provider with its format", is_chat, compatible_chat),
+    ("embeddings", is_embedding, lambda response, _: openai_embedding(response)),
+    ("Anthropic messages", is_anthropic, lambda response, _: anthropic_message(response)),
+    ("Vertex AI embeddings", is_vertex_embedding, lambda response, _: vertex(response)),
+    ("Bedrock Converse", is_converse, lambda response, _: bedrock_converse(response)),
+    ("Bedrock InvokeModel", is_invoke_model, lambda response, _: bedrock_invoke_model(response)),
+    ("Ollama", is_ollama, lambda response, _: ollama(response)),
+    ("Cohere", is_cohere, lambda response, _: cohere(response)),
+    ("Gemini and Vertex AI", is_gemini, _google),
+    ("images and transcriptions", is_media, lambda response, _: openai_media(response)),
+    ("usage objects", is_usage, _any_usage),
 )
 
 KNOWN_SHAPES: Final = tuple(name for name, _, _ in _SHAPES)
