@@ -512,6 +512,29 @@ def test_given_provider_decides_between_counts() -> None:
     )
 
 
+def test_anthropic_usage_without_cache_counts() -> None:
+    """A plain usage is Anthropic's where that is given, with its searches."""
+    usage = {
+        "input_tokens": 11,
+        "output_tokens": 7,
+        "server_tool_use": {"web_search_requests": 2},
+    }
+
+    assert extract_usage(usage, provider="anthropic") == expected(
+        used(11, 7, searches=2), None, "anthropic"
+    )
+
+
+def test_xai_searches_that_only_the_output_shows() -> None:
+    """Without details of the searches, xAI's search calls are counted by its output."""
+    body = recorded("xai_responses")
+    del body["usage"]["server_side_tool_usage_details"]
+    found = extract_usage(body).usage
+
+    assert found is not None
+    assert found.web_search_requests == 1
+
+
 def test_xai_reasoning_within_the_completion() -> None:
     """xAI's reasoning is not added where the total says that it is in the completion."""
     usage = {
@@ -590,6 +613,16 @@ def test_invoke_model_reads_a_body_of_bytes() -> None:
     assert (
         bedrock_invoke_model({**answer, "body": body}).usage == EXPECTED["anthropic_message"].usage
     )
+    assert (
+        bedrock_invoke_model({"body": body, "contentType": "application/json"}).usage
+        == EXPECTED["anthropic_message"].usage
+    )
+    assert (
+        bedrock_invoke_model({"body": recorded("bedrock_invoke_llama")})
+        == EXPECTED["bedrock_invoke_llama"]
+    )
+    assert bedrock_invoke_model({"body": Unread()}).usage is None
+    assert bedrock_invoke_model({"body": b"\x89PNG"}).usage is None
     assert bedrock_invoke_model({**answer, "body": Unread()}) == EXPECTED["bedrock_invoke_answer"]
     assert bedrock_invoke_model({"ResponseMetadata": {"HTTPHeaders": {}}}).usage is None
 

@@ -145,6 +145,8 @@ def xai(response: Any) -> Extracted:
     See `xai_usage` for what overlaps.
     """
     found = compatible_chat(response, "xai")
+    if found.model is None:
+        found = msgspec.structs.replace(found, model=text(field(response, "proto"), "model"))
     calls = field(response, "server_side_tool_usage")
     searches = sum(count(calls, f"SERVER_SIDE_TOOL_{name}_SEARCH") for name in ("WEB", "X"))
     if found.usage is None or not searches:

@@ -96,7 +96,10 @@ def bedrock_invoke_model(response: Any) -> Extracted:
     headers = field(answer, "HTTPHeaders")
     body = field(response, "body")
     if isinstance(body, (str, bytes)):
-        body = msgspec.json.decode(body)
+        try:
+            body = msgspec.json.decode(body)
+        except msgspec.DecodeError:
+            body = None  # An image or another body that is no JSON.
     elif not isinstance(body, Mapping):
         body = None if headers is not None else response
     usage, operation = _body_usage(body)

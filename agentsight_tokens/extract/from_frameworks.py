@@ -100,10 +100,13 @@ def langchain_result(result: Any, of_raw: Callable[[Any], TokenUsage | None]) ->
         of_raw: Reads a raw usage object, for models that report through `llm_output`.
     """
     about = field(result, "llm_output")
+    prompts = items(result, "generations")
+    if prompts and not isinstance(prompts[0], (list, tuple)):
+        prompts = (prompts,)  # A ChatResult holds the choices of its one prompt.
     firsts = [
-        langchain_message(field(first, "message"), of_raw)
-        for first in (_first(choices) for choices in items(result, "generations"))
-        if has(first, "message")
+        langchain_message(field(choices[0], "message"), of_raw)
+        for choices in prompts
+        if choices and has(choices[0], "message")
     ]
     reported = [found.usage for found in firsts if found.usage is not None]
     found = firsts[0] if firsts else Extracted(operation="completion")
@@ -114,11 +117,6 @@ def langchain_result(result: Any, of_raw: Callable[[Any], TokenUsage | None]) ->
         else of_raw(field(about, "token_usage", "usage")),
         model=found.model or text(about, "model_name", "model"),
     )
-
-
-def _first(choices: Any) -> Any:
-    """Return the first choice: a ChatResult's choices are not in a list of their own."""
-    return next(iter(choices), None) if isinstance(choices, (list, tuple)) else choices
 
 
 def _prefixed_tier(usage: Any) -> str | None:
