@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from .errors import BudgetExceededError
 
-__all__ = ["contained", "fault_counts", "guarded", "raising_faults", "report_fault"]
+__all__ = ["contained", "fault_counts", "guarded", "raising_faults", "report_fault", "warn"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -68,6 +69,14 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T | None]:
             return None
 
     return run
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn where a call is counted; filters that turn warnings into errors stop nothing."""
+    try:
+        warnings.warn(message, category, stacklevel=3)
+    except Warning:
+        _logger.warning(message)
 
 
 def fault_counts() -> Mapping[str, int]:

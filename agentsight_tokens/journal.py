@@ -8,7 +8,6 @@ costs no other: `<crc32> <tracker> <sequence> <record as JSON>`.
 from __future__ import annotations
 
 import os
-import warnings
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from .errors import StorageWarning
+from .faults import warn
 from .usage import UsageRecord
 
 __all__ = ["HELD_LIMIT", "Journal", "JournalEntry", "read_journal", "segments"]
@@ -80,11 +80,10 @@ class Journal:
             self._write(line)
         except OSError as error:
             self._hold(line)
-            warnings.warn(
+            warn(
                 f"{str(self._directory)!r} cannot be written ({error}); up to {HELD_LIMIT:,} "
                 "calls are held in memory and written when it can be again",
                 StorageWarning,
-                stacklevel=2,
             )
 
     def write_held(self) -> bool:

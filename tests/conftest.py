@@ -1,0 +1,40 @@
+"""A clean environment for every test: an empty data directory, no settings, no handlers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agentsight_tokens import ConversationTracker
+from agentsight_tokens.faults import raising_faults
+from agentsight_tokens.handlers import deactivate
+from agentsight_tokens.meter import meter
+from agentsight_tokens.runtime import runtimes
+
+FOREIGN_SETTINGS = ("OPENAI_", "ANTHROPIC_", "LANGSMITH_", "LANGCHAIN_", "AGENTSIGHT_", "MAMBA_")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Take away every setting, and take down what a test set up."""
+    for variable in list(os.environ):
+        if variable.startswith(FOREIGN_SETTINGS):
+            monkeypatch.delenv(variable)
+    monkeypatch.setenv("AGENTSIGHT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with raising_faults():
+        yield
+    for runtime in runtimes():
+        runtime.close()
+    deactivate()
+    meter.default_recorder = None
+
+
+@pytest.fixture
+def tracker() -> Iterator[ConversationTracker]:
+    """A tracker of the test's own data directory."""
+    with ConversationTracker() as tracker:
+        yield tracker
