@@ -1,11 +1,13 @@
 """
-Compile the price snapshot of the wheel from LiteLLM cost maps of several releases.
+Compile the price snapshot of the wheel.
 
-    python scripts/compile_prices.py MAPS_DIRECTORY
+    python scripts/compile_prices.py MAPS_DIRECTORY --genai-day YYYY-MM-DD
 
-The directory holds one `<version>@<YYYY-MM-DD>.json` for each release: the cost map of its
-wheel and the day of its upload. Rows that a later map dropped or changed stay in the
-snapshot, each with the sources that first and last said so.
+The directory holds one `<version>@<YYYY-MM-DD>.json` for each LiteLLM release: the cost map
+of its wheel and the day of its upload. Rows that a later map dropped or changed stay in the
+snapshot, each with the sources that first and last said so. genai-prices, which must be
+installed, adds the models that LiteLLM lacks, the days on which prices changed, and prices by
+the hour. `price_corrections.json` has the last word; each of its rows names its page.
 """
 
 from __future__ import annotations
@@ -13,63 +15,158 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import msgspec
+from genai_rows import genai_entries, names_of
 
+from agentsight_tokens.pricing.line_table import encoded_lines
 from agentsight_tokens.pricing.litellm_map import RESERVED_KEYS, entry_of_litellm
-from agentsight_tokens.pricing.rows import Entry, Row, Source
+from agentsight_tokens.pricing.rows import Entry, Header, Row, Source
 
-TARGET = Path(__file__).parents[1] / "agentsight_tokens" / "pricing" / "data" / "prices.json"
+ROOT = Path(__file__).parents[1]
+TARGET = ROOT / "agentsight_tokens" / "pricing" / "data" / "prices.txt"
+CORRECTIONS = Path(__file__).with_name("price_corrections.json")
+
+
+class Corrections(msgspec.Struct, forbid_unknown_fields=True):
+    """What no source says, or says wrongly."""
+
+    checked: str
+    """The day on which the pages were read."""
+    placeholders: tuple[str, ...]
+    """Names, or beginnings of names ending in `*`, whose price of zero is none."""
+    aliases: dict[str, str]
+    """Names and the keys that they stand for."""
+    entries: tuple[Entry, ...]
+    """Whole entries; their rows' sources are set here."""
+    dates: dict[str, tuple[str, str]]
+    """By key: the day that a source dated wrongly, and the right one."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the snapshot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("maps", type=Path)
+    parser.add_argument("--genai-day", required=True)
     parser.add_argument("--target", type=Path, default=TARGET)
     options = parser.parse_args(arguments)
 
+    corrections = msgspec.json.decode(CORRECTIONS.read_bytes(), type=Corrections)
     files = sorted(options.maps.glob("*@*.json"), key=lambda path: path.stem.split("@")[1])
-    sources = [Source(f"litellm-{version}", day) for version, day in map(_label, files)]
-    entries: dict[str, Entry] = {}
+    sources = [
+        Source(f"litellm-{file.stem.split('@')[0]}", file.stem.split("@")[1]) for file in files
+    ]
+    sources.append(Source(f"genai-prices-{version('genai-prices')}", options.genai_day))
+    sources.append(Source("providers", corrections.checked))
+    book = Book(sources)
     for index, file in enumerate(files):
-        fields_of = json.loads(file.read_bytes(), parse_float=Decimal)
-        _add_map(entries, fields_of, index)
-    options.target.write_bytes(_encoded(sources, entries))
-    rows = sum(len(entry.rows) for entry in entries.values())
-    print(f"{len(entries)} models, {rows} rows, {options.target.stat().st_size:,} bytes")  # noqa: T201
+        book.add_map(file, index)
+    book.remove_placeholders(corrections.placeholders)
+    for provider, entry, ids in genai_entries(len(files)):
+        book.add_genai(provider, entry, ids)
+    book.correct(corrections, len(files) + 1)
+    header = Header(max(source.day for source in sources), tuple(sources))
+    options.target.write_bytes(encoded_lines(header, book.entries.values()))
+    print(book.summary(), f"{options.target.stat().st_size:,} bytes", sep=", ")  # noqa: T201
     return 0
 
 
-def _label(file: Path) -> tuple[str, str]:
-    version, _, day = file.stem.partition("@")
-    return version, day
+class Book:
+    """The entries so far, by lower-case name."""
 
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.entries: dict[str, Entry] = {}
+        self._days = [source.day for source in sources]
 
-def _add_map(entries: dict[str, Entry], fields_of: dict[str, Any], source: int) -> None:
-    for key, fields in fields_of.items():
-        if key in RESERVED_KEYS:
-            continue
-        entry = entry_of_litellm(key, fields, source)
-        if entry is None:
-            continue
-        known = entries.get(key)
-        rows = known.rows if known else ()
-        entries[key] = msgspec.structs.replace(entry, rows=_with_row(rows, entry.rows[0]))
+    def add_map(self, file: Path, source: int) -> None:
+        """Add the rows of a LiteLLM map, newer than those before it."""
+        for key, fields in json.loads(file.read_bytes(), parse_float=Decimal).items():
+            entry = None if key in RESERVED_KEYS else entry_of_litellm(key, fields, source)
+            if entry is None:
+                continue
+            known = self.entries.get(key.lower())
+            rows = _with_row(known.rows if known else (), entry.rows[0])
+            self.entries[key.lower()] = msgspec.structs.replace(entry, rows=rows)
+
+    def remove_placeholders(self, names: Iterable[str]) -> None:
+        """Remove rows of zeros that stand for a price that nobody knows."""
+        for pattern in names:
+            beginning, star, ending = pattern.partition("*")
+            for name in list(self.entries):
+                matches = name.startswith(beginning) and name.endswith(ending)
+                if matches if star else name == pattern:
+                    self._drop_zeros(name)
+
+    def _drop_zeros(self, name: str) -> None:
+        rows = tuple(row for row in self.entries[name].rows if any(row.usd.values()))
+        if rows:
+            self.entries[name] = msgspec.structs.replace(self.entries[name], rows=rows)
+        else:
+            del self.entries[name]
+
+    def add_genai(self, provider: str, entry: Entry, ids: tuple[str, ...]) -> None:
+        """Add what genai-prices knows better: days, hours, and models that LiteLLM lacks."""
+        known = [
+            name
+            for model in dict.fromkeys((entry.key, *ids))
+            for name in names_of(provider, model)
+            if name.lower() in self.entries
+        ]
+        for name in known:
+            entry_known = self.entries[name.lower()]
+            if entry_known.alias is None:
+                rows = _dated(entry_known.rows, _thresholds_as(entry_known, entry.rows), self._days)
+                self.entries[name.lower()] = msgspec.structs.replace(entry_known, rows=rows)
+        names = [names_of(provider, model)[0] for model in dict.fromkeys((*ids, entry.key))]
+        main = next((name for name in known), None)
+        for name in names:
+            if name.lower() in self.entries:
+                continue
+            if main is None:
+                main = name
+                self.entries[name.lower()] = msgspec.structs.replace(entry, key=name)
+            elif main not in known:
+                self.entries[name.lower()] = Entry(key=name, alias=main)
+
+    def correct(self, corrections: Corrections, source: int) -> None:
+        """Apply the corrections."""
+        for entry in corrections.entries:
+            rows = tuple(
+                msgspec.structs.replace(row, first=source, last=source) for row in entry.rows
+            )
+            self.entries[entry.key.lower()] = msgspec.structs.replace(entry, rows=rows)
+        for name, key in corrections.aliases.items():
+            if key.lower() not in self.entries:
+                raise SystemExit(f"{name!r} is an alias of {key!r}, which the catalog lacks")
+            self.entries[name.lower()] = Entry(key=name, alias=key)
+        for name, (wrong, right) in corrections.dates.items():
+            entry = self.entries[name]
+            rows = tuple(
+                msgspec.structs.replace(row, since=right) if row.since == wrong else row
+                for row in entry.rows
+            )
+            self.entries[name] = msgspec.structs.replace(entry, rows=rows)
+
+    def summary(self) -> str:
+        """Say how much there is."""
+        aliases = sum(entry.alias is not None for entry in self.entries.values())
+        rows = sum(len(entry.rows) for entry in self.entries.values())
+        return f"{len(self.entries) - aliases} models, {aliases} aliases, {rows} rows"
 
 
 def _with_row(rows: tuple[Row, ...], row: Row) -> tuple[Row, ...]:
     """Append a row, or extend the last one where the new one only knows more."""
-    if rows and _says_no_less(row, rows[-1]):
+    if rows and _knows_no_less(row, rows[-1]):
         return (*rows[:-1], msgspec.structs.replace(row, first=rows[-1].first))
     return (*rows, row)
 
 
-def _says_no_less(row: Row, older: Row) -> bool:
+def _knows_no_less(row: Row, older: Row) -> bool:
     return (
         older.usd.items() <= row.usd.items()
         and older.factor.items() <= row.factor.items()
@@ -79,19 +176,63 @@ def _says_no_less(row: Row, older: Row) -> bool:
     )
 
 
-def _encoded(sources: Iterable[Source], entries: dict[str, Entry]) -> bytes:
-    """Return the snapshot as JSON, one model a line, so that a change reads well."""
-    encode = msgspec.json.Encoder(decimal_format="number").encode
-    source_list = list(sources)
-    head = (
-        b'{"version":'
-        + encode(source_list[-1].day)
-        + b',\n"sources":'
-        + encode(source_list)
-        + b',\n"models":{\n'
+def _thresholds_as(entry: Entry, rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Return rows with the thresholds of an entry that counts the threshold itself as above."""
+    if not entry.inclusive_threshold:
+        return tuple(rows)
+    return tuple(
+        msgspec.structs.replace(
+            row, usd={name.replace(">199999", ">200000"): rate for name, rate in row.usd.items()}
+        )
+        for row in rows
     )
-    lines = [encode(key) + b":" + encode(entries[key]) for key in sorted(entries)]
-    return head + b",\n".join(lines) + b"\n}}\n"
+
+
+def _text_price(row: Row) -> frozenset[tuple[str, Decimal]]:
+    return frozenset(
+        (name, rate)
+        for name, rate in row.usd.items()
+        if name.startswith(("input", "output")) and "~" not in name
+    )
+
+
+def _dated(
+    rows: tuple[Row, ...], genai_rows: tuple[Row, ...], days: Sequence[str]
+) -> tuple[Row, ...]:
+    """Return LiteLLM's rows with the days and hours that genai-prices knows."""
+    rows = tuple(_with_hours(row, genai_rows) for row in rows)
+    for before, after in pairwise(genai_rows):
+        rows = _with_change(rows, before, after, days)
+    return rows
+
+
+def _with_hours(row: Row, genai_rows: Iterable[Row]) -> Row:
+    for other in genai_rows:
+        if other.off_peak and not row.off_peak and _text_price(other) == _text_price(row):
+            return msgspec.structs.replace(row, off_peak=other.off_peak)
+    return row
+
+
+def _with_change(
+    rows: tuple[Row, ...], before: Row, after: Row, days: Sequence[str]
+) -> tuple[Row, ...]:
+    """Set the day on which one price followed the other; add the price that is missing."""
+    old, new, since = _text_price(before), _text_price(after), str(after.since)
+    if old == new:
+        return rows
+    for position, row in enumerate(rows):
+        previous = rows[position - 1] if position else None
+        if _text_price(row) != new or not since <= days[row.first]:
+            continue
+        if previous is None:
+            return (before, msgspec.structs.replace(row, since=since), *rows[1:])
+        if _text_price(previous) == old and days[previous.first] < since:
+            dated = msgspec.structs.replace(row, since=since)
+            return (*rows[:position], dated, *rows[position + 1 :])
+    last = rows[-1]
+    if _text_price(last) == old and since > days[last.last]:
+        return (*rows, after)
+    return rows
 
 
 if __name__ == "__main__":

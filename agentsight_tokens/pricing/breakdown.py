@@ -9,7 +9,7 @@ import msgspec
 
 from agentsight_tokens.usage import CostStatus, TokenUsage, usd
 
-from .rate_card import RateCard, leaf_counts
+from .rate_card import RateCard, leaf_counts, plain_counts
 from .rows import LEAVES
 
 __all__ = ["Bucket", "CostBreakdown"]
@@ -120,7 +120,7 @@ def _buckets(card: RateCard, usage: TokenUsage, *, is_consistent: bool) -> list[
     band = card.band(usage.input_tokens)
     counts = leaf_counts(usage)
     if not is_consistent:
-        counts = (usage.input_tokens, 0, 0, 0, 0, 0, 0, usage.output_tokens, 0, 0, 0)
+        counts = plain_counts(usage)
     searches = usage.web_search_requests
     if card.searches_per_prompt:
         searches = min(searches, 1)

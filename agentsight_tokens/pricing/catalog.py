@@ -1,76 +1,151 @@
-"""The catalog: dated rows by key, from the snapshot in the package and what overrides it."""
+"""The catalog: dated rows by model, from the snapshot in the package and what overrides it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, timezone
 from importlib.resources import files
 from threading import Lock
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
-from .rows import Entry, Snapshot, Source
+from .line_table import LineTable
+from .rows import Entry, Row, Source
 
-__all__ = ["Catalog", "bundled_catalog"]
+__all__ = ["Catalog", "Overlay", "bundled_table"]
+
+
+_USER: Final = Source("user", "")
+
+
+class Overlay(Protocol):
+    """Prices that come before the snapshot's: a newer map, a file of the user."""
+
+    source: Source
+
+    def find(self, name: str, source: int) -> Entry | None:
+        """Return the entry of a name, case aside, with rows of this source."""
+
+    def starting_with(self, prefix: str) -> list[str]:
+        """Return the lower-case names that begin so."""
+
+    def __iter__(self) -> Iterator[str]: ...
 
 
 class Catalog:
-    """Entries by key. A row is decoded when its model is first used."""
+    """
+    Entries by name, case aside.
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+    Args:
+        table: The snapshot.
+        overlays: What comes before it; each one before those that follow.
+    """
+
+    def __init__(self, table: LineTable, overlays: Sequence[Overlay] = ()) -> None:
+        self._table = table
+        self._overlays = tuple(overlays)
+        self.sources: Final = (*table.header.sources, *(o.source for o in overlays))
         self._entries: dict[str, Entry] = {}
-        self._by_lower: dict[str, str] | None = None
 
     @property
     def version(self) -> str:
-        """The day of the newest source."""
-        return self._snapshot.version
+        """The day of the newest source, as YYYY-MM-DD."""
+        return max(self._table.header.version, *(o.source.day for o in self._overlays), "")
 
-    def source(self, index: int) -> Source:
-        """Return a source by its index in a row."""
-        return self._snapshot.sources[index]
+    def age_days(self, today: date | None = None) -> int:
+        """Return how many days ago the newest source was published."""
+        today = today or datetime.now(timezone.utc).date()
+        return max((today - date.fromisoformat(self.version)).days, 0)
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._snapshot.models
+    def find(self, name: str) -> Entry | None:
+        """Return the entry of a name, case aside, aliases followed; None without one."""
+        name = name.lower()
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = self._merged(name)
+            if entry is not None and entry.alias is not None:
+                entry = self.find(entry.alias)
+            if entry is not None:
+                self._entries[name] = entry
+        return entry
+
+    def starting_with(self, prefix: str) -> list[str]:
+        """Return the lower-case names that begin so."""
+        names = self._table.starting_with(prefix)
+        for overlay in self._overlays:
+            names += overlay.starting_with(prefix)
+        return names
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._snapshot.models)
+        """Iterate over the lower-case names, aliases included."""
+        if not self._overlays:
+            return iter(self._table)
+        names = dict.fromkeys(self._table)
+        for overlay in self._overlays:
+            names.update(dict.fromkeys(overlay))
+        return iter(names)
 
     def __len__(self) -> int:
-        return len(self._snapshot.models)
+        return sum(1 for _ in self) if self._overlays else len(self._table)
 
-    def entry(self, key: str) -> Entry:
-        """
-        Return the entry of a key.
+    def start(self, row: Row) -> datetime:
+        """Return the moment from which a row holds."""
+        text = row.since or self.source_of(row.first).day
+        day = date.fromisoformat(text) if text else date.min
+        return datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
 
-        Raises:
-            KeyError: If the catalog has no such key.
-        """
-        found = self._entries.get(key)
-        if found is None:
-            found = msgspec.json.decode(self._snapshot.models[key], type=Entry)
-            self._entries[key] = found
-        return found
+    def row_version(self, row: Row) -> str:
+        """Return what names a row for ever: its first day and who said so first."""
+        source = self.source_of(row.first)
+        return f"{row.since or source.day} {source.name}".strip()
 
-    def key_of(self, name: str) -> str | None:
-        """Return the key that equals a name, case aside."""
-        if name in self._snapshot.models:
-            return name
-        if self._by_lower is None:
-            self._by_lower = {key.lower(): key for key in self._snapshot.models}
-        return self._by_lower.get(name.lower())
+    def source_of(self, index: int) -> Source:
+        """Return the source of an index; a negative one is the user."""
+        return self.sources[index] if index >= 0 else _USER
+
+    def decoded(self, name: str) -> Entry:
+        """Return the entry of a name without keeping it, aliases not followed."""
+        entry = self._entries.get(name) or self._merged(name)
+        if entry is None:
+            raise KeyError(name)
+        return entry
+
+    def row_at(self, entry: Entry, moment: datetime) -> Row:
+        """Return the row that holds at a moment; the first one also holds before it began."""
+        starts = [self.start(row) for row in entry.rows]
+        return entry.rows[max(bisect_right(starts, moment) - 1, 0)]
+
+    def _merged(self, name: str) -> Entry | None:
+        entry = self._table.find(name)
+        first_source = len(self._table.header.sources)
+        for position, overlay in reversed(list(enumerate(self._overlays))):
+            newer = overlay.find(name, first_source + position)
+            if newer is not None:
+                entry = newer if entry is None else self._joined(entry, newer)
+        return entry
+
+    def _joined(self, entry: Entry, newer: Entry) -> Entry:
+        """Let the rows of a newer entry follow those of an older one."""
+        if newer.alias is not None or entry.alias is not None:
+            return newer
+        begins = self.start(newer.rows[0])
+        older = tuple(row for row in entry.rows if self.start(row) < begins)
+        if older and older[-1].says_the_same_as(newer.rows[0]):
+            older = (*older[:-1], msgspec.structs.replace(older[-1], last=newer.rows[0].last))
+            return msgspec.structs.replace(newer, rows=older + newer.rows[1:])
+        return msgspec.structs.replace(newer, rows=older + newer.rows)
 
 
 _lock: Final = Lock()
-_bundled: Catalog | None = None
+_bundled: LineTable | None = None
 
 
-def bundled_catalog() -> Catalog:
-    """Return the catalog in the package, loaded once for each process."""
+def bundled_table() -> LineTable:
+    """Return the snapshot in the package, read once for each process."""
     global _bundled
     with _lock:
         if _bundled is None:
-            data = (files(__package__) / "data" / "prices.json").read_bytes()
-            _bundled = Catalog(msgspec.json.decode(data, type=Snapshot))
+            _bundled = LineTable((files(__package__) / "data" / "prices.txt").read_bytes())
         return _bundled

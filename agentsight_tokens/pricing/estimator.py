@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
-from bisect import bisect_right
 from collections.abc import Mapping
-from datetime import date, datetime, timezone
-from typing import Any, Final, NamedTuple
+from datetime import datetime
+from threading import Lock
+from typing import Any, Final
 
 from agentsight_tokens.config import COST_RATE_PREFIXES, environment_variables
 from agentsight_tokens.errors import (
@@ -16,50 +17,42 @@ from agentsight_tokens.errors import (
     UnknownModelError,
     UnpricedModelWarning,
 )
-from agentsight_tokens.usage import CostStatus, TokenUsage, checked_count
+from agentsight_tokens.usage import TokenUsage, checked_count
 
 from .breakdown import CostBreakdown
-from .catalog import Catalog, bundled_catalog
+from .catalog import Catalog, Overlay, bundled_table
+from .cost import cost_of, rounded
+from .installed_map import installed_map
 from .model_price import ModelPrice, model_price_of
-from .names import Match, resolved
-from .off_peak import is_off_peak
-from .rate_card import CallKind, RateCard, compiled, leaf_counts
-from .rows import Entry, Row
+from .price_book import Line, PriceBook
+from .price_file import read_price_file
+from .rate_card import RateCard, details_of
+from .rows import Entry
 
 __all__ = ["CostEstimator"]
 
 _logger: Final = logging.getLogger("agentsight_tokens")
-_STANDARD_TIERS: Final = frozenset(
-    {"", "auto", "default", "standard", "standard_only", "on_demand"}
-)
-_TIER_OF: Final = {"fast": "priority", "batch": "batches"}
-_STATUS_OF: Final[dict[str, CostStatus]] = {"base": "estimated"}
-_SEPARATORS: Final = str.maketrans("_./:@", "-----")
-
-
-def _same_name(name: str) -> str:
-    return name.lower().translate(_SEPARATORS)
-
-
-class _Line(NamedTuple):
-    """The prices of one model for one kind of call, over time."""
-
-    entry: Entry
-    match: Match
-    kind: CallKind
-    starts: tuple[datetime, ...]
-    cards: dict[tuple[int, bool], RateCard]
-    versions: tuple[str, ...]
+_NO_MODEL: Final = "a call names no model, so that it has no price"
+_LEVELS_TO_THE_CALLER: Final = 4
 
 
 class CostEstimator:
     """
     Prices calls, exactly and at the time they were made.
 
+    Prices come from `cost_rates`, else the environment, else `prices_file`, else the cost map
+    of an installed LiteLLM that is newer than the package's, else the package's.
+
     Args:
-        cost_rates: Your own prices by model: USD per 1,000 tokens both ways, a mapping or a
-            `ModelPrice`. They win over the environment's, and those over the catalog.
+        cost_rates: Your own prices by model: USD per 1,000 tokens both ways, a mapping of
+            `ModelPrice`'s fields, a `ModelPrice`, or several of them with their first days.
         strict: Raise for a model without a price, instead of a warning and a cost of None.
+        prices_file: A file of prices: yours, a LiteLLM cost map, or what `prices update`
+            wrote. `AGENTSIGHT_PRICES_FILE` when None.
+        deployments: Names of your own, such as Azure deployments, and the models behind them.
+
+    Raises:
+        ConfigurationError: If a rate or the file cannot be read.
     """
 
     def __init__(
@@ -67,16 +60,19 @@ class CostEstimator:
         cost_rates: Mapping[str, Any] | None = None,
         *,
         strict: bool = False,
-        prices_file: str | None = None,
+        prices_file: str | os.PathLike[str] | None = None,
+        deployments: Mapping[str, str] | None = None,
     ) -> None:
+        variables = environment_variables()
         self._strict = strict
-        self._prices_file = prices_file
-        self._user: dict[str, ModelPrice] = {}
-        for name, price in {**_environment_rates(), **(cost_rates or {})}.items():
-            self._user[_same_name(name)] = model_price_of(price)
-        self._catalog: Catalog | None = None
-        self._plain: dict[str | None, RateCard] = {}
-        self._lines: dict[tuple[object, ...], _Line | RateCard | None] = {}
+        self._user = {**_rates_of(variables), **(cost_rates or {})}
+        for name, rate in self._user.items():
+            _check_rate(name, rate)
+        self._prices_file = prices_file or variables.get("AGENTSIGHT_PRICES_FILE")
+        self._deployments = dict(deployments or {})
+        self._lock = Lock()
+        self._opened: PriceBook | None = None
+        self._plain: dict[str | None, tuple[int, int, int, str, RateCard, int]] = {}
         self._warned: set[tuple[str, str | None]] = set()
 
     def estimate(  # noqa: PLR0913  # the call's facts, each with its own word
@@ -106,38 +102,38 @@ class CostEstimator:
             service_tier: The tier that served the call: `flex`, `priority`, `fast`, ...
             batch: Whether the call was made through a batch interface.
             region: Where it was served, for models that cost more there: `us`, `eu`, ...
-            at: When the call was made; now when None.
+            at: When the call was made, in UTC when naive; now when None.
 
         Raises:
             InvalidCountError: For a count that cannot be one.
             UnknownModelError: If the estimator is strict and the model has no price.
         """
         if (
-            provider is None
-            and usage is None
+            usage is None
+            and provider is None
+            and at is None
             and service_tier is None
             and region is None
-            and at is None
-            and not batch
             and not cached_tokens
-            and type(input_tokens) is int
-            and type(output_tokens) is int
-            and input_tokens >= 0 <= output_tokens
+            and not batch
+            and model in self._plain
         ):
-            card = self._plain.get(model)
-            if card is not None:
-                _, rates, _, status = card.band(input_tokens)
-                scale = card.scale
-                prompt = input_tokens * rates[0]  # type: ignore[operator]  # plain cards have both
-                total = prompt + output_tokens * rates[7]  # type: ignore[operator]
+            limit, input_rate, output_rate, status, card, scale = self._plain[model]
+            if (
+                type(input_tokens) is int is type(output_tokens)
+                and 0 <= input_tokens <= limit
+                and output_tokens >= 0
+            ):
+                prompt = input_tokens * input_rate
+                total = prompt + output_tokens * output_rate
                 if scale != 1:
-                    total, prompt = _rounded(total, scale), _rounded(prompt, scale)
+                    total, prompt = rounded(total, scale), rounded(prompt, scale)
                 return CostBreakdown(
                     total,
                     prompt,
                     total - prompt,
                     0,
-                    status,
+                    status,  # type: ignore[arg-type]  # the card's own
                     model,
                     card,
                     (input_tokens, output_tokens),
@@ -171,145 +167,93 @@ class CostEstimator:
         at: datetime | None = None,
     ) -> CostBreakdown:
         """Return what a usage costs; see `estimate`."""
-        card = self._card(model, provider, service_tier, batch, region, at)
-        if card is None:
-            return self._unpriced(usage, model)
-        return self._cost(usage, card, model)
-
-    # -- how a card is found ---------------------------------------------------------------
-
-    def _card(
-        self,
-        model: str | None,
-        provider: str | None,
-        service_tier: str | None,
-        batch: bool,  # noqa: FBT001
-        region: str | None,
-        at: datetime | None,
-    ) -> RateCard | None:
+        del operation  # the usage itself tells embedded tokens from input
         if not model:
-            return None
-        key = (model, provider, service_tier, batch, region)
-        try:
-            line = self._lines[key]
-        except KeyError:
-            line = self._line(model, provider, service_tier, batch, region)
-            self._lines[key] = line
-        if line is None or isinstance(line, RateCard):
-            return line
-        card = _card_at(line, at)
-        if at is None and len(line.cards) and line.entry.rows[-1].off_peak is None:
-            self._lines_now(key, line, card)
-        return card
+            return self._unpriced(usage, model)
+        line = (self._opened or self._book).line(model, provider, service_tier, batch, region)
+        if line is None:
+            return self._unpriced(usage, model)
+        card = line.current
+        if card is None or not line.holds(at):
+            card = line.card_at(at)
+        elif at is None and not (provider or service_tier or batch or region):
+            self._keep_at_hand(model, card)
+        if card.fits_text and not any(details_of(usage)):
+            return _text_cost(usage, card, model)
+        cost = cost_of(usage, card, model)
+        if cost is None:
+            return self._unpriced(usage, model)
+        if cost.status == "inconsistent":
+            self._warn_inconsistent(usage, model)
+        return cost
 
-    def _lines_now(self, key: tuple[object, ...], line: _Line, card: RateCard) -> None:
-        """Keep the card of a plain call at hand: it holds until the catalog changes."""
-        model, *rest = key
-        if not any(rest) and line.starts[-1] <= datetime.now(timezone.utc):
-            if card.prices_text:
-                self._plain[str(model)] = card
+    def match(self, model: str, *, provider: str | None = None) -> tuple[Entry, str] | None:
+        """Return the catalog's entry of a model and how its name matched; None without one."""
+        return self._book.match(model, provider=provider)
 
-    def _line(
-        self,
-        model: str,
-        provider: str | None,
-        service_tier: str | None,
-        batch: bool,  # noqa: FBT001
-        region: str | None,
-    ) -> _Line | RateCard | None:
-        user = self._user_card(model, provider)
-        if user is not None:
-            return user
-        catalog = self.catalog
-        match = resolved(catalog, model, provider=provider, region=region)
-        if match is None:
-            return None
-        entry = catalog.entry(match.key)
-        return _Line(
-            entry,
-            match,
-            _kind(service_tier, batch, region, entry.rows[-1]),
-            tuple(_start(catalog, row) for row in entry.rows),
-            {},
-            tuple(_version(catalog, row) for row in entry.rows),
-        )
+    def line(self, model: str, *, provider: str | None = None) -> Line | None:
+        """Return the standard prices of a model over time; None where it has none."""
+        return self._book.line(model, provider)
 
-    def _user_card(self, model: str, provider: str | None) -> RateCard | None:
-        names = [f"{provider}/{model}"] if provider else []
-        names += [model, model.partition("/")[2]]
-        for name in names:
-            price = self._user.get(_same_name(name))
-            if name and price is not None:
-                row = Row(first=0, last=0, usd=price.rates())
-                return compiled(
-                    row, CallKind(), key=name, version=f"{price.source}", matched="user"
-                )
-        return None
+    def set_rate(self, model: str, rate: Any) -> None:
+        """Set your own price of a model; see `cost_rates` of the class."""
+        _check_rate(model, rate)
+        with self._lock:
+            self._user[model] = rate
+            if self._opened is not None:
+                self._opened.set_price(model, rate)
+            self._plain = {}
+
+    def get_rate(self, model: str, *, provider: str | None = None) -> ModelPrice | None:
+        """Return the standard price of a model now; None where it has none."""
+        match = self._book.match(model, provider=provider)
+        return None if match is None else self._book.price_of(match)
+
+    def get_all_rates(self) -> dict[str, ModelPrice]:
+        """Return the price of every model that has one, your own among them."""
+        return self._book.all_prices()
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog, loaded when first used."""
-        if self._catalog is None:
-            self._catalog = bundled_catalog()
-        return self._catalog
+        """The catalog behind your own prices; read when first used."""
+        return self._book.catalog
 
-    # -- arithmetic ------------------------------------------------------------------------
+    @property
+    def _book(self) -> PriceBook:
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
 
-    def _cost(self, usage: TokenUsage, card: RateCard, model: str | None) -> CostBreakdown:
-        band = card.band(usage.input_tokens)
-        rates, scale, status = band.rates, card.scale, card.status
-        counts = leaf_counts(usage)
-        if min(counts) < 0:
-            status = "inconsistent"
-            self._warn(
-                InconsistentUsageWarning,
-                model,
-                f"the usage of {model!r} contradicts itself: its details exceed the "
-                f"{usage.input_tokens} input or {usage.output_tokens} output tokens; "
-                "it is priced without its details",
-            )
-            counts = (usage.input_tokens, 0, 0, 0, 0, 0, 0, usage.output_tokens, 0, 0, 0)
-        elif band.derived and status == "priced":
-            if any(counts[leaf] for leaf in band.derived):
-                status = "derived"
-        sums = [0, 0]
-        for leaf, count in enumerate(counts):
-            if count:
-                rate = rates[leaf]
-                if rate is None:
-                    return self._unpriced(usage, model)
-                sums[leaf >= 7] += count * rate
-        prompt, completion = sums
-        embedding = 0
-        if usage.embedding_tokens:
-            input_rate = card.bands[0].rates[0]
-            if input_rate is None:
-                return self._unpriced(usage, model)
-            embedding = usage.embedding_tokens * input_rate
-        fee = card.call_fee
-        searches = usage.web_search_requests
-        if searches:
-            if card.search_fee is None:
-                status = "estimated" if status != "inconsistent" else status
-            else:
-                fee += card.search_fee * (1 if card.searches_per_prompt else searches)
-        # Rounded as running sums, so that the parts add up to the total that is rounded once.
-        first = _rounded(prompt, scale)
-        second = _rounded(prompt + completion, scale)
-        third = _rounded(prompt + completion + embedding, scale)
-        total = _rounded(prompt + completion + embedding + fee, scale)
-        return CostBreakdown(
-            total, first, second - first, third - second, status, model, card, usage
-        )
+    def _open(self) -> PriceBook:
+        table = bundled_table()
+        overlays: list[Overlay] = []
+        deployments = self._deployments
+        if self._prices_file:
+            file = read_price_file(self._prices_file)
+            overlays.append(file)
+            deployments = {**file.deployments, **deployments}
+        installed = installed_map(newer_than=table.header)
+        if installed is not None:
+            overlays.append(installed)
+        return PriceBook(Catalog(table, overlays), self._user, deployments)
+
+    def _keep_at_hand(self, model: str, card: RateCard) -> None:
+        if card.fits_text:
+            band = card.bands[0]
+            rates = band.rates
+            self._plain[model] = (
+                band.limit, rates[0] or 0, rates[7] or 0, band.text_status, card, card.scale
+            )  # fmt: skip
 
     def _unpriced(self, usage: TokenUsage, model: str | None) -> CostBreakdown:
         if self._strict:
+            what = f"no price is known for {model!r}" if model else _NO_MODEL
             raise UnknownModelError(
-                f"no price is known for {model!r}; "
-                "give one with cost_rates or set_rate, or set strict=False"
+                f"{what}; give one with cost_rates or set_rate, or set strict=False"
             )
         if model:
-            self._warn(
+            self._warn_once(
                 UnpricedModelWarning,
                 model,
                 f"no price is known for {model!r}: its cost is None, not 0; give one with "
@@ -317,126 +261,45 @@ class CostEstimator:
             )
         return CostBreakdown(None, None, None, None, "unpriced", model, None, usage)
 
-    def _warn(self, category: type[Warning], model: str | None, message: str) -> None:
+    def _warn_inconsistent(self, usage: TokenUsage, model: str) -> None:
+        self._warn_once(
+            InconsistentUsageWarning,
+            model,
+            f"a usage of {model!r} contradicts itself: its details exceed its "
+            f"{usage.input_tokens} input or {usage.output_tokens} output tokens; such usages "
+            "are priced without their details",
+        )
+
+    def _warn_once(self, category: type[Warning], model: str, message: str) -> None:
         mark = (category.__name__, model)
         if mark not in self._warned:
             self._warned.add(mark)
-            _logger.warning(message)
-            warnings.warn(message, category, stacklevel=4)
-
-    # -- rates -----------------------------------------------------------------------------
-
-    def set_rate(self, model: str, rate: Any) -> None:
-        """Set your own price of a model: USD per 1,000 tokens, a mapping or a `ModelPrice`."""
-        self._user[_same_name(model)] = model_price_of(rate)
-        self._lines.clear()
-        self._plain.clear()
-
-    def get_rate(self, model: str, *, provider: str | None = None) -> ModelPrice | None:
-        """Return the standard price of a model now; None where it has none."""
-        names = ([f"{provider}/{model}"] if provider else []) + [model]
-        for name in names:
-            if _same_name(name) in self._user:
-                return self._user[_same_name(name)]
-        match = resolved(self.catalog, model, provider=provider)
-        return None if match is None else _model_price(self.catalog, match.key)
-
-    def get_all_rates(self) -> dict[str, ModelPrice]:
-        """Return the price of every model that has one, your own among them."""
-        prices = {
-            key: price
-            for key in self.catalog
-            if (price := _model_price(self.catalog, key)) is not None
-        }
-        return prices | self._user
+            _logger.warning("%s", message)
+            warnings.warn(message, category, stacklevel=_LEVELS_TO_THE_CALLER)
 
 
-def _model_price(catalog: Catalog, key: str) -> ModelPrice | None:
-    row = catalog.entry(key).rows[-1]
-    usd = row.usd
-    if "input" not in usd:
-        return None
-    return ModelPrice(
-        input=usd["input"],
-        output=usd.get("output", usd["input"] * 0),
-        cache_read=usd.get("cache_read"),
-        cache_write=usd.get("cache_write"),
-        since=_start(catalog, row).date().isoformat(),
-        source=catalog.source(row.last).name,
-        as_of=catalog.source(row.last).day,
-    )
+def _text_cost(usage: TokenUsage, card: RateCard, model: str) -> CostBreakdown:
+    """Return the cost of nothing but text in and out: the common case."""
+    band = card.band(usage.input_tokens)
+    prompt = usage.input_tokens * band.rates[0]  # type: ignore[operator]  # the card fits text
+    total = prompt + usage.output_tokens * band.rates[7]  # type: ignore[operator]
+    if card.scale != 1:
+        total, prompt = rounded(total, card.scale), rounded(prompt, card.scale)
+    return CostBreakdown(total, prompt, total - prompt, 0, band.text_status, model, card, usage)
 
 
-def _rounded(scaled: int, scale: int) -> int:
-    """Divide and round half to even."""
-    quotient, rest = divmod(scaled, scale)
-    twice = 2 * rest
-    return quotient + (twice > scale or (twice == scale and quotient & 1))
+def _rates_of(variables: Mapping[str, str]) -> dict[str, str]:
+    return {
+        variable[len(prefix) :]: text
+        for prefix in COST_RATE_PREFIXES
+        for variable, text in variables.items()
+        if variable.startswith(prefix)
+    }
 
 
-def _environment_rates() -> dict[str, str]:
-    rates: dict[str, str] = {}
-    variables = environment_variables()
-    for prefix in COST_RATE_PREFIXES:
-        for variable, text in variables.items():
-            if variable.startswith(prefix):
-                try:
-                    model_price_of(text)
-                except ConfigurationError as error:
-                    raise ConfigurationError(f"{variable}={text!r}: {error}") from None
-                rates[variable[len(prefix) :]] = text
-    return rates
-
-
-def _kind(
-    service_tier: str | None,
-    batch: bool,  # noqa: FBT001
-    region: str | None,
-    row: Row,
-) -> CallKind:
-    tier = (service_tier or "").lower()
-    area = None if region is None else region.lower()
-    if batch:
-        return CallKind("batches", area)
-    if tier in _STANDARD_TIERS:
-        return CallKind(None, area)
-    if tier == "fast" and "fast" in row.factor:
-        return CallKind(None, area, is_fast=True)
-    return CallKind(_TIER_OF.get(tier, tier), area)
-
-
-def _start(catalog: Catalog, row: Row) -> datetime:
-    day = row.since or catalog.source(row.first).day
-    return datetime.combine(date.fromisoformat(day), datetime.min.time(), timezone.utc)
-
-
-def _version(catalog: Catalog, row: Row) -> str:
-    source = catalog.source(row.first)
-    return f"{row.since or source.day} {source.name}"
-
-
-def _card_at(line: _Line, at: datetime | None) -> RateCard:
-    moment = _in_utc(at)
-    position = max(bisect_right(line.starts, moment) - 1, 0)
-    row = line.entry.rows[position]
-    off_peak = row.off_peak is not None and is_off_peak(row.off_peak, moment)
-    card = line.cards.get((position, off_peak))
-    if card is None:
-        card = compiled(
-            row,
-            line.kind,
-            key=line.match.key,
-            version=line.versions[position],
-            matched=line.match.how,
-            status=_STATUS_OF.get(line.match.how, "priced"),
-            inclusive_threshold=line.entry.inclusive_threshold,
-            is_off_peak=off_peak,
-        )
-        line.cards[position, off_peak] = card
-    return card
-
-
-def _in_utc(at: datetime | None) -> datetime:
-    if at is None:
-        return datetime.now(timezone.utc)
-    return at.replace(tzinfo=timezone.utc) if at.tzinfo is None else at.astimezone(timezone.utc)
+def _check_rate(name: str, rate: Any) -> None:
+    try:
+        for one in rate if isinstance(rate, (list, tuple)) else (rate,):
+            model_price_of(one)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"the rate of {name!r}: {error}") from None

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any, Final
 
-import msgspec
-
 from .rows import Entry, OffPeak, Row, Window
 
 __all__ = ["RESERVED_KEYS", "entry_of_litellm"]
 
-RESERVED_KEYS: Final = frozenset({"sample_spec", "fallback_generalizations"})
+RESERVED_KEYS: Final = frozenset(
+    {"sample_spec", "fallback_generalizations", "fireworks-ai-default"}
+)
 """Keys of the map that are no models."""
 
 _LEAF_OF_FIELD: Final = {
@@ -53,11 +53,16 @@ def entry_of_litellm(key: str, fields: Mapping[str, Any], source: int = 0) -> En
         source: The index of the map among the catalog's sources.
     """
     rates = _rates(fields)
+    per_call = _number(fields.get("input_cost_per_request"))
+    if not any(rates.values()):
+        # A row of zeros beside another price is billed by that one, not by tokens.
+        per_call = per_call or _number(fields.get("input_cost_per_query"))
+        if not per_call and any(_number(v) for k, v in fields.items() if "cost_per" in k):
+            return None
     if not rates:
         return None
     provider = fields.get("litellm_provider")
     search = fields.get("search_context_cost_per_query")
-    per_call = _number(fields.get("input_cost_per_request"))
     row = Row(
         first=source,
         last=source,
@@ -70,6 +75,7 @@ def entry_of_litellm(key: str, fields: Mapping[str, Any], source: int = 0) -> En
     )
     return Entry(
         rows=(row,),
+        key=key,
         provider=provider,
         mode=fields.get("mode"),
         max_input_tokens=_whole(fields.get("max_input_tokens") or fields.get("max_tokens")),
@@ -181,9 +187,3 @@ def _off_peak(block: Any) -> OffPeak | None:
 
 def _texts(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
-
-
-def decode_litellm_entry(raw: msgspec.Raw) -> dict[str, Any]:
-    """Return the fields of one undecoded entry of the map."""
-    fields: dict[str, Any] = msgspec.json.decode(raw)
-    return fields

@@ -10,7 +10,7 @@ import msgspec
 
 from agentsight_tokens.errors import ConfigurationError
 
-__all__ = ["ModelPrice", "model_price_of"]
+__all__ = ["ModelPrice", "dated_prices_of", "model_price_of"]
 
 _UNITS = (1, 1_000, 1_000_000)
 
@@ -105,3 +105,18 @@ def model_price_of(rate: Any) -> ModelPrice:
     if isinstance(rate, bool) or not isinstance(rate, (int, float, Decimal, str)):
         raise ConfigurationError(f"{rate!r} is no rate in USD per 1000 tokens")
     return ModelPrice(rate, rate, per=1_000)  # type: ignore[arg-type]  # made a Decimal above
+
+
+def dated_prices_of(rates: Any) -> tuple[ModelPrice, ...]:
+    """
+    Return one price, or a list of them in the order of their first days.
+
+    Raises:
+        ConfigurationError: If one of them is none, or two begin on the same day.
+    """
+    several = rates if isinstance(rates, (list, tuple)) else (rates,)
+    prices = sorted(map(model_price_of, several), key=lambda price: price.since or "")
+    days = [price.since for price in prices]
+    if len(set(days)) != len(days) or not days:
+        raise ConfigurationError(f"prices that follow one another need different days: {days}")
+    return tuple(prices)

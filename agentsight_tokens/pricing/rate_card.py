@@ -5,13 +5,22 @@ from __future__ import annotations
 from decimal import Decimal
 from fractions import Fraction
 from math import lcm
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from agentsight_tokens.usage import CostStatus, TokenUsage
 
 from .rows import LEAVES, Row
 
-__all__ = ["Band", "CallKind", "RateCard", "compiled", "leaf_counts"]
+__all__ = [
+    "Band",
+    "CallKind",
+    "RateCard",
+    "compiled",
+    "details_of",
+    "leaf_counts",
+    "plain_counts",
+]
 
 _INPUT: Final = LEAVES.index("input")
 _OUTPUT: Final = LEAVES.index("output")
@@ -60,6 +69,7 @@ class RateCard:
     __slots__ = (
         "bands",
         "call_fee",
+        "fits_text",
         "key",
         "matched",
         "scale",
@@ -91,14 +101,10 @@ class RateCard:
         self.search_fee = search_fee
         self.searches_per_prompt = searches_per_prompt
         self.call_fee = call_fee
-
-    @property
-    def prices_text(self) -> bool:
-        """Whether text in and out is priced by tokens alone."""
-        return not self.call_fee and all(
-            band.rates[_INPUT] is not None and band.rates[_OUTPUT] is not None
-            for band in self.bands
+        self.fits_text = not call_fee and all(
+            band.rates[_INPUT] is not None and band.rates[_OUTPUT] is not None for band in bands
         )
+        """Whether text in and out is priced, and by tokens alone."""
 
     def band(self, input_tokens: int) -> Band:
         """Return the rates for a request of this input."""
@@ -106,6 +112,27 @@ class RateCard:
             if input_tokens <= band.limit:
                 return band
         return self.bands[-1]
+
+
+details_of: Final = attrgetter(
+    "cache_read_tokens",
+    "cache_creation_tokens",
+    "cache_creation_1h_tokens",
+    "reasoning_tokens",
+    "embedding_tokens",
+    "audio_input_tokens",
+    "audio_output_tokens",
+    "cache_read_audio_tokens",
+    "image_input_tokens",
+    "image_output_tokens",
+    "web_search_requests",
+)
+"""Returns every count of a usage but input, output and total."""
+
+
+def plain_counts(usage: TokenUsage) -> tuple[int, ...]:
+    """Return the counts of a usage without its details, in the order of `LEAVES`."""
+    return (usage.input_tokens, 0, 0, 0, 0, 0, 0, usage.output_tokens, 0, 0, 0)
 
 
 def leaf_counts(usage: TokenUsage) -> tuple[int, ...]:
@@ -225,9 +252,8 @@ class _Lookup:
         return in_pico, frozenset(self._derived)
 
     def _rate(self, leaf: str, found: dict[str, Fraction | None]) -> Fraction | None:
-        if leaf == "reasoning" and self._tier and self._has_tier("output"):
-            if not self._has_tier("reasoning"):  # then the tier's output price covers it
-                return found["output"]
+        if leaf == "reasoning" and self._tier_covers_reasoning():
+            return found["output"]
         rate, is_derived = self._stated(leaf)
         if rate is None:
             parent = _PARENT.get(leaf)
@@ -235,6 +261,11 @@ class _Lookup:
         if is_derived:
             self._derived.add(LEAVES.index(leaf))
         return rate
+
+    def _tier_covers_reasoning(self) -> bool:
+        """Return whether a tier's output price is the only one for what the model thinks."""
+        has_tier = self._tier is not None and self._has_tier("output")
+        return has_tier and not self._has_tier("reasoning")
 
     def _has_tier(self, leaf: str) -> bool:
         return any(f"{leaf}{mark}~{self._tier}" in self._usd for mark in (*self._marks, ""))

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["LEAVES", "Entry", "OffPeak", "Row", "Snapshot", "Source", "Window"]
+__all__ = ["LEAVES", "Entry", "Header", "OffPeak", "Row", "Source", "Window"]
 
 LEAVES: Final = (
     "input",
@@ -78,12 +78,27 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     """USD per call, besides its tokens."""
     off_peak: OffPeak | None = None
 
+    def says_the_same_as(self, other: Row) -> bool:
+        """Return whether two rows price every call the same."""
+        return (
+            self.usd == other.usd
+            and self.factor == other.factor
+            and self.search_usd == other.search_usd
+            and self.searches_per_prompt == other.searches_per_prompt
+            and self.call_usd == other.call_usd
+            and self.off_peak == other.off_peak
+        )
+
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model of the catalog: what is known of it besides prices, and its dated rows."""
 
-    rows: tuple[Row, ...]
-    """In the order of their days."""
+    rows: tuple[Row, ...] = ()
+    """In the order of their days; empty where the entry is an alias."""
+    key: str = ""
+    """The model's name as its source writes it."""
+    alias: str | None = None
+    """The key of the entry that this name stands for."""
     provider: str | None = None
     mode: str | None = None
     max_input_tokens: int | None = None
@@ -94,9 +109,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether a request of exactly the threshold is already above it."""
 
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """The compiled catalog. Entries stay undecoded until a model is used."""
+class Header(msgspec.Struct, frozen=True):
+    """The first line of the snapshot."""
 
     version: str
+    """The day of the newest source."""
     sources: tuple[Source, ...]
-    models: dict[str, msgspec.Raw]

@@ -1,0 +1,74 @@
+"""The arithmetic: a usage times a card, in integers, rounded once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agentsight_tokens.usage import CostStatus, TokenUsage
+
+from .breakdown import CostBreakdown
+from .rate_card import RateCard, leaf_counts, plain_counts
+
+__all__ = ["cost_of", "rounded"]
+
+_OUTPUT: Final = 7
+"""The first leaf of the output."""
+
+
+def rounded(scaled: int, scale: int) -> int:
+    """Divide and round half to even."""
+    if scale == 1:
+        return scaled
+    quotient, rest = divmod(scaled, scale)
+    twice = 2 * rest
+    return quotient + (twice > scale or (twice == scale and quotient & 1))
+
+
+def cost_of(usage: TokenUsage, card: RateCard, model: str | None) -> CostBreakdown | None:
+    """
+    Return what a usage costs by a card; None where the card lacks a rate that it needs.
+
+    A usage whose details exceed its totals is priced without them, and says so.
+    """
+    band = card.band(usage.input_tokens)
+    status: CostStatus = card.status
+    counts = leaf_counts(usage)
+    if min(counts) < 0:
+        counts, status = plain_counts(usage), "inconsistent"
+    prompt = _sum(counts[:_OUTPUT], band.rates[:_OUTPUT])
+    completion = _sum(counts[_OUTPUT:], band.rates[_OUTPUT:])
+    embedding = _sum((usage.embedding_tokens,), card.band(usage.embedding_tokens).rates)
+    if prompt is None or completion is None or embedding is None:
+        return None
+    if status == "priced" and any(counts[leaf] for leaf in band.derived):
+        status = "derived"
+    fee, status = _fee(usage, card, status)
+    # Rounded as running sums, so that the parts add up to the total that is rounded once.
+    scale = card.scale
+    first = rounded(prompt, scale)
+    second = rounded(prompt + completion, scale)
+    third = rounded(prompt + completion + embedding, scale)
+    total = rounded(prompt + completion + embedding + fee, scale)
+    return CostBreakdown(total, first, second - first, third - second, status, model, card, usage)
+
+
+def _sum(counts: tuple[int, ...], rates: tuple[int | None, ...]) -> int | None:
+    """Return the sum of the products; None where a rate is missing that is needed."""
+    total = 0
+    for count, rate in zip(counts, rates, strict=False):
+        if count:
+            if rate is None:
+                return None
+            total += count * rate
+    return total
+
+
+def _fee(usage: TokenUsage, card: RateCard, status: CostStatus) -> tuple[int, CostStatus]:
+    """Return the scaled price of what is not tokens, and the status that follows."""
+    searches = usage.web_search_requests
+    if not searches:
+        return card.call_fee, status
+    if card.search_fee is None:
+        return card.call_fee, "estimated" if status in ("priced", "derived") else status
+    billed = 1 if card.searches_per_prompt else searches
+    return card.call_fee + billed * card.search_fee, status

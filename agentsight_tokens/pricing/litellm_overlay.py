@@ -1,0 +1,51 @@
+"""A LiteLLM cost map that comes before the snapshot, decoded model by model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from .litellm_map import RESERVED_KEYS, entry_of_litellm
+from .rows import Entry, Source
+
+__all__ = ["LiteLLMOverlay"]
+
+
+class LiteLLMOverlay:
+    """
+    The models of a cost map.
+
+    Args:
+        data: The map as JSON.
+        source: Whose map it is, and the day from which its prices hold.
+
+    Raises:
+        msgspec.DecodeError: If the data are no JSON object.
+    """
+
+    def __init__(self, data: bytes, source: Source) -> None:
+        models = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        self.source = source
+        self._models = {
+            key.lower(): (key, raw) for key, raw in models.items() if key not in RESERVED_KEYS
+        }
+
+    def find(self, name: str, source: int) -> Entry | None:
+        """Return the entry of a lower-case name, with rows of this source."""
+        found = self._models.get(name)
+        if found is None:
+            return None
+        key, raw = found
+        entry = entry_of_litellm(key, msgspec.json.decode(raw), source)
+        if entry is None:
+            return None
+        rows = tuple(msgspec.structs.replace(row, since=self.source.day) for row in entry.rows)
+        return msgspec.structs.replace(entry, rows=rows)
+
+    def starting_with(self, prefix: str) -> list[str]:
+        """Return the lower-case names that begin so."""
+        return [name for name in self._models if name.startswith(prefix)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
