@@ -13,6 +13,7 @@ from agentsight_tokens.meter import Meter, OpenCall
 from agentsight_tokens.usage import Operation
 
 from .agents import agent_name
+from .context import run_in_force
 from .failures import failure
 from .generation import note_start
 from .runs import OpenRuns, Run, ToolRuns
@@ -204,7 +205,7 @@ class UsageCallback(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Note that a chain runs inside a tool."""
-        name = self.tools.name(parent_run_id)
+        name = self._tool_name(parent_run_id)
         if name is not None:
             self.tools.open(run_id, name)
 
@@ -227,7 +228,7 @@ class UsageCallback(BaseCallbackHandler):
     ) -> OpenCall:
         known = metadata or {}
         model, provider = known.get("ls_model_name"), known.get("ls_provider")
-        tool_name = self.tools.name(parent_run_id)
+        tool_name = self._tool_name(parent_run_id)
         try:
             return meter.begin(
                 "langchain",
@@ -244,6 +245,13 @@ class UsageCallback(BaseCallbackHandler):
             return meter.begin(
                 "langchain", operation, model=model, provider=provider, tool_name=tool_name
             )
+
+    def _tool_name(self, parent_run_id: UUID | None) -> str | None:
+        if not self.tools:
+            return None
+        # A tool is given the configuration of its caller, and a call that it makes with that
+        # is no child of its run.
+        return self.tools.name(parent_run_id) or self.tools.name(run_in_force())
 
     def _close(
         self, run_id: UUID, parent_run_id: UUID | None

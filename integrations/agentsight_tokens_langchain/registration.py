@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from agentsight_tokens.meter import Meter
 
 from .agents import agent_name
 from .callbacks import UsageCallback, usage_callback
+from .context import config_in_force, run_in_force
 
 __all__ = ["surroundings", "switch_off", "switch_on"]
 
@@ -43,18 +43,15 @@ def switch_off(context: Any) -> None:
 
 def surroundings() -> dict[str, Any]:
     """Return what LangChain's context says of the code that runs now."""
-    # Not imported: this module is loaded in the midst of the imports that LangChain does.
-    module = sys.modules.get("langchain_core.runnables.config")
-    config = module.var_child_runnable_config.get() if module is not None else None
+    config = config_in_force()
     if not config:
         return {}
     metadata = config.get("metadata") or {}
-    parent_run_id = getattr(config.get("callbacks"), "parent_run_id", None)
     return {
         "metadata": metadata,
         "fallback_conversation_id": metadata.get("thread_id"),
         "agent": agent_name(metadata),
-        "tool_name": usage_callback.tools.name(parent_run_id),
+        "tool_name": usage_callback.tools.name(run_in_force(config)),
     }
 
 

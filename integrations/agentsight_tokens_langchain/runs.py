@@ -15,6 +15,7 @@ __all__ = ["OpenRuns", "Run", "ToolRuns"]
 
 _MOST_RUNS: Final = 10_000
 _LONGEST_RUN_SECONDS: Final = 6 * 3600.0
+_SECONDS_BETWEEN_LOOKS: Final = 60.0
 
 
 class Run:
@@ -84,6 +85,7 @@ class OpenRuns:
         self._lock = Lock()
         self._most = most
         self._longest_seconds = longest
+        self._next_look = 0.0
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -94,14 +96,14 @@ class OpenRuns:
 
     def repeat(self, run_id: UUID, prompt: int) -> bool:
         """Note another start of an open run, and return whether it is one."""
+        run = self._runs.get(run_id)
+        if run is None:
+            return False
         with self._lock:
-            run = self._runs.get(run_id)
-            if run is None:
-                return False
             if run.prompt == prompt and not run.call.is_finished:
                 run.starts += 1
                 return True
-            del self._runs[run_id]  # the id is used again, and the run before never closed
+            self._runs.pop(run_id, None)  # used again, and the run before never closed
         _expire(run)
         return False
 
@@ -109,6 +111,9 @@ class OpenRuns:
         """Add a run, and expire the oldest where there are too many or it is too old."""
         with self._lock:
             self._runs[run_id] = run
+            if len(self._runs) <= self._most and run.began < self._next_look:
+                return
+            self._next_look = run.began + _SECONDS_BETWEEN_LOOKS
             expired = tuple(self._expired(run.began))
         for each in expired:
             _expire(each)

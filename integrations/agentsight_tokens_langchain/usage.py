@@ -15,6 +15,19 @@ from .runs import Run
 
 __all__ = ["Answer", "extracted", "first_generation", "is_cache_hit", "read_answer"]
 
+_INPUT_DETAILS: Final = {
+    "cache_read": "cache_read_tokens",
+    "cache_creation": "cache_creation_tokens",
+    "ephemeral_1h_input_tokens": "cache_creation_1h_tokens",
+    "ephemeral_5m_input_tokens": "_5m",
+    "audio": "audio_input_tokens",
+    "image": "image_input_tokens",
+}
+_OUTPUT_DETAILS: Final = {
+    "reasoning": "reasoning_tokens",
+    "audio": "audio_output_tokens",
+    "image": "image_output_tokens",
+}
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -109,51 +122,39 @@ def _message_usage(run: Run | None, message: Any) -> TokenUsage | None:
 
 
 def _from_metadata(metadata: Mapping[str, Any]) -> TokenUsage:
-    given = metadata.get("input_token_details")
-    made = metadata.get("output_token_details")
-    if not given and not made:
-        return TokenUsage(
-            input_tokens=metadata.get("input_tokens") or 0,
-            output_tokens=metadata.get("output_tokens") or 0,
-            total_tokens=metadata.get("total_tokens") or 0,
-        )
-    given, made = given or _NOTHING, made or _NOTHING
-    # langchain-anthropic sets cache_creation to 0 where it tells the lifetimes apart.
-    by_lifetime = sum(
-        count
-        for key, count in given.items()
-        if count and key.startswith("ephemeral_") and key.endswith("_input_tokens")
-    )
-    return TokenUsage(
-        input_tokens=metadata.get("input_tokens") or 0,
-        output_tokens=metadata.get("output_tokens") or 0,
-        total_tokens=metadata.get("total_tokens") or 0,
-        cache_read_tokens=_detail(given, "cache_read"),
-        cache_creation_tokens=max(_detail(given, "cache_creation"), by_lifetime),
-        cache_creation_1h_tokens=given.get("ephemeral_1h_input_tokens") or 0,
-        reasoning_tokens=_detail(made, "reasoning"),
-        audio_input_tokens=_detail(given, "audio"),
-        audio_output_tokens=_detail(made, "audio"),
-        image_input_tokens=_detail(given, "image"),
-        image_output_tokens=_detail(made, "image"),
-    )
+    counts = {
+        "input_tokens": metadata.get("input_tokens") or 0,
+        "output_tokens": metadata.get("output_tokens") or 0,
+        "total_tokens": metadata.get("total_tokens") or 0,
+    }
+    given, made = metadata.get("input_token_details"), metadata.get("output_token_details")
+    if given:
+        _add_details(counts, given, _INPUT_DETAILS)
+        # langchain-anthropic sets cache_creation to 0 where it tells the lifetimes apart.
+        by_lifetime = counts.get("cache_creation_1h_tokens", 0) + counts.pop("_5m", 0)
+        if by_lifetime > counts.get("cache_creation_tokens", 0):
+            counts["cache_creation_tokens"] = by_lifetime
+    if made:
+        _add_details(counts, made, _OUTPUT_DETAILS)
+    return TokenUsage(**counts)
 
 
-def _detail(details: Mapping[str, Any], name: str) -> int:
-    """Return a detail, which langchain-openai prefixes with the tier: `flex_cache_read`."""
-    found = details.get(name)
-    if found:
-        return int(found)
-    suffix = f"_{name}"
-    return next((int(v) for key, v in details.items() if v and key.endswith(suffix)), 0)
+def _add_details(counts: dict[str, int], details: Mapping[str, Any], names: dict[str, str]) -> None:
+    """Add the details by the names of their fields; most of them are 0."""
+    for key, count in details.items():
+        if not count:
+            continue
+        if key in names:
+            counts[names[key]] = count
+        else:  # langchain-openai puts the service tier first: `flex_cache_read`
+            for name, field in names.items():
+                if key.endswith(f"_{name}"):
+                    counts.setdefault(field, count)
 
 
 def _raw_usage(holder: Mapping[str, Any]) -> Mapping[str, Any]:
-    for key in ("token_usage", "usage"):
-        raw = holder.get(key)
-        if raw and isinstance(raw, dict):
-            return raw
-    return _NOTHING
+    raw = holder.get("token_usage") or holder.get("usage")
+    return raw if isinstance(raw, dict) else _NOTHING
 
 
 def _with_searches(usage: TokenUsage, raw: Mapping[str, Any]) -> TokenUsage:
