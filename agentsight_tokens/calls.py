@@ -79,7 +79,10 @@ def insert_calls(*extra: str) -> str:
     """Return the statement that inserts a call once; the extra columns come first."""
     names = (*extra, *CALL_COLUMNS)
     marks = ", ".join("?" * len(names))
-    return f"INSERT OR IGNORE INTO calls ({', '.join(names)}) VALUES ({marks})"  # noqa: S608  # our own names
+    return (
+        f"INSERT INTO calls ({', '.join(names)}) VALUES ({marks}) "  # noqa: S608  # our own names
+        "ON CONFLICT (id) DO NOTHING"
+    )
 
 
 def record_values(record: UsageRecord) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _logger: Final = logging.getLogger("agentsight_tokens")
-_lock: Final = Lock()
+_lock = Lock()
 _counts: Final[Counter[str]] = Counter()
 _raises = False
 
@@ -94,3 +95,11 @@ def raising_faults() -> Iterator[None]:
         yield
     finally:
         _raises = before
+
+
+def _begin_anew_in_child() -> None:
+    global _lock
+    _lock = Lock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import time
 from threading import Lock
-from typing import Final
 
 __all__ = ["time_ordered_id"]
 
-_lock: Final = Lock()
+_lock = Lock()
 _last_ms = 0
 _sequence = 0
 
@@ -33,3 +32,11 @@ def time_ordered_id() -> str:
         head = _last_ms << 16 | 0x7000 | _sequence
     tail = int.from_bytes(os.urandom(8), "big") >> 2 | 0x8000_0000_0000_0000
     return f"{head:016x}{tail:016x}"
+
+
+def _begin_anew_in_child() -> None:
+    global _lock
+    _lock = Lock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)

@@ -172,6 +172,8 @@ class Runtime:
         for sender in self._senders:
             sender.forget_after_fork()
             _parents_files.append(sender)
+        for destination in self._destinations:
+            destination.forget_after_fork()
         self._begin()
         for member in list(self._members):
             member.forget_after_fork()
@@ -234,7 +236,7 @@ class Runtime:
             self._fold_segment(folder)
 
 
-_registry_lock: Final = Lock()
+_registry_lock = Lock()
 _registry: Final[dict[tuple[object, ...], Runtime]] = {}
 _parents_files: Final[list[object]] = []
 """Kept from the garbage collector: SQLite handles must not be closed in a forked child."""
@@ -282,6 +284,8 @@ def _close_all() -> None:
 
 
 def _begin_anew_in_child() -> None:
+    global _registry_lock
+    _registry_lock = Lock()  # another thread of the parent may have held it
     for runtime in list(_registry.values()):
         runtime.forget_after_fork()
 

@@ -66,6 +66,9 @@ class Collector:
         """Note that it was closed."""
         self.is_closed = True
 
+    def forget_after_fork(self) -> None:
+        """Hold nothing that a child must not use."""
+
     def input_tokens(self) -> int:
         """Return the sum of what came, each cycle key and record id taken once."""
         records = {r.id: r for cycle in self.cycles for r in cycle.records}

@@ -346,7 +346,7 @@ def test_settings_win_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unknown_handlers_are_refused() -> None:
     """The error lists the handlers that there are."""
-    with pytest.raises(UnknownHandlerError, match="'longchain'.*langchain"):
+    with pytest.raises(UnknownHandlerError, match=r"'longchain'.*langchain"):
         ConversationTracker(token_handler="longchain")
 
 

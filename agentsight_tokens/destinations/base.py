@@ -45,3 +45,6 @@ class Destination(Protocol):
 
     def close(self) -> None:
         """Let go of what was opened."""
+
+    def forget_after_fork(self) -> None:
+        """Leave what the parent opened alone, in a child; open anew when needed."""

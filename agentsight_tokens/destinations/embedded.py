@@ -32,6 +32,7 @@ class EmbeddedDestination:
     def __init__(self, open_store: Callable[[], CycleStore]) -> None:
         self._open_store = open_store
         self._opened: CycleStore | None = None
+        self._parents: list[CycleStore] = []
 
     def deliver(self, cycles: Sequence[Cycle]) -> Sequence[Outcome]:
         """Commit the cycles; see `Destination.deliver`."""
@@ -52,6 +53,12 @@ class EmbeddedDestination:
         """Close the store."""
         if self._opened is not None:
             self._opened.close()
+            self._opened = None
+
+    def forget_after_fork(self) -> None:
+        """Leave the parent's store alone; SQLite forbids to close its handle in a child."""
+        if self._opened is not None:
+            self._parents.append(self._opened)
             self._opened = None
 
     def _store(self) -> CycleStore:

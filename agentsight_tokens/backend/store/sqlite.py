@@ -27,7 +27,9 @@ CREATE INDEX IF NOT EXISTS calls_by_time ON calls (at);
 CREATE INDEX IF NOT EXISTS calls_by_conversation ON calls (conversation_id, at);
 """
 _INSERT_CALL: Final = insert_calls("cycle_key", "environment")
-_INSERT_CYCLE: Final = "INSERT OR IGNORE INTO cycles VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT_CYCLE: Final = (
+    "INSERT INTO cycles VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+)
 
 
 class SQLiteStore:
