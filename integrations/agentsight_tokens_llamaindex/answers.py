@@ -14,6 +14,8 @@ __all__ = ["Source", "find_source", "is_first_token", "read_answer"]
 _HOLDERS: Final = ("response", "_raw_response")
 """Where `raw` holds the answer itself: events of OpenAI's Responses, and older Gemini."""
 
+_PLACES: Final = ("usage", *_HOLDERS, "usage_metadata", "usageMetadata", "x_groq", "meta")
+
 _COUNTS: Final = (
     *("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"),
     *("prompt_token_count", "candidates_token_count", "promptTokenCount", "candidatesTokenCount"),
@@ -78,28 +80,44 @@ def _candidates(response: Any) -> Iterator[tuple[Any, Any]]:
     """Yield (answer, usage) from where the integrations of llama-index 0.14 put them."""
     raw = field(response, "raw")
     if raw is not None:
-        yield raw, field(raw, "usage")
+        fields = _fields_of(raw)
+        yield raw, fields.get("usage")
         for name in _HOLDERS:
-            held = field(raw, name)
+            held = fields.get(name)
             if held is not None and not isinstance(held, str):
                 yield held, field(held, "usage", "usage_metadata")
-        yield raw, field(raw, "usage_metadata", "usageMetadata")
-        yield raw, field(field(raw, "x_groq"), "usage")
-        yield raw, field(raw, "meta")
-        if isinstance(raw, Mapping):
+        yield raw, fields.get("usage_metadata")
+        yield raw, fields.get("usageMetadata")
+        if fields.get("x_groq") is not None:
+            yield raw, field(fields["x_groq"], "usage")
+        yield raw, fields.get("meta")
+        if fields is raw:
             yield raw, raw
     extra = field(response, "additional_kwargs")
-    told = field(extra, "usage")
-    yield told, told
-    yield extra, extra
+    if extra:
+        told = field(extra, "usage")
+        yield told, told
+        yield extra, extra
+
+
+def _fields_of(raw: Any) -> Mapping[str, Any]:
+    """Return a raw answer's fields by name; most parts of a stream have none that matter."""
+    if isinstance(raw, dict):
+        return raw
+    fields: dict[str, Any] = getattr(raw, "__dict__", None) or {}
+    if hasattr(type(raw), "__pydantic_validator__"):
+        extra = raw.__pydantic_extra__
+        return {**extra, **fields} if extra else fields
+    # The fields of other classes may be properties, as those of protobuf's messages are.
+    return {name: value for name in _PLACES if (value := getattr(raw, name, None)) is not None}
 
 
 def _is_counted(usage: Any) -> bool:
     """Tell whether a usage object has a count that is not 0."""
-    counts = usage if isinstance(usage, Mapping) else getattr(usage, "__dict__", None)
+    counts = usage if isinstance(usage, dict) else getattr(usage, "__dict__", None)
     if counts is None:
         return not isinstance(usage, (int, float, str))
-    return any(counts.get(name) for name in _COUNTS)
+    return any(map(counts.get, _COUNTS))
 
 
 def _read(answer: Any, provider: str | None) -> Extracted:

@@ -29,12 +29,14 @@ _CANCELLATIONS: Final = (GeneratorExit, asyncio.CancelledError, KeyboardInterrup
 class Call:
     """One call of a model, from its start event to its end."""
 
-    __slots__ = ("first", "is_sent", "is_stream", "open", "raw", "source", "span")
+    __slots__ = ("first", "has_token", "is_sent", "is_stream", "open", "raw", "source", "span")
 
     def __init__(self, span: Span, opened: OpenCall) -> None:
         self.span = span
         self.open = opened
         self.is_stream = False
+        self.has_token = False
+        """Whether a part of the stream brought anything that the model produced."""
         self.is_sent = False
         """Whether a tap saw the request leave."""
         self.first: Any = None
@@ -124,7 +126,8 @@ class CallTable:
         call = self.get(span_id)
         if call is None or response is None:
             return
-        if is_first_token(response):
+        if not call.has_token and is_first_token(response):
+            call.has_token = True
             call.open.first_token()
         call.observe(response)
 

@@ -56,7 +56,8 @@ class Capture:
     @guarded
     def start(self, event: Any) -> None:
         """Begin a call of a model."""
-        self.settle()
+        if self._gone:
+            self.settle()
         described = event.model_dict
         # Without a span it began before the handler was installed.
         span = self.spans.get(event.span_id)

@@ -63,10 +63,10 @@ class LlamaIndexHandler:
 
 
 def _listen(module: ModuleType, capture: Capture, patches: Patches) -> None:
-    from .listeners import CaptureEvents, CaptureSpans, active_span_id  # imports LlamaIndex
+    from .listeners import active_span_id, event_listener, span_listener  # imports LlamaIndex
 
     root = module.root_dispatcher
-    events, spans = CaptureEvents(capture), CaptureSpans(capture)
+    events, spans = event_listener(capture), span_listener(capture)
     capture.active_span_id = active_span_id
     root.add_span_handler(spans)
     root.add_event_handler(events)

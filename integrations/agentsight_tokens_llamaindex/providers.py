@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final
 
 from agentsight_tokens import handlers
@@ -64,6 +65,7 @@ def is_openai_like(kind: type) -> bool:
     return any(base.__module__.startswith(_OPENAI_LIKE) for base in kind.__mro__)
 
 
+@functools.lru_cache(maxsize=1024)
 def _integration_of(kind: type) -> str | None:
     for base in kind.__mro__:
         for family in _FAMILIES:
