@@ -11,6 +11,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
+from agentsight_tokens.faults import guarded
 from agentsight_tokens_openai.errors import http_status
 
 __all__ = ["ask_for_stream_usage"]
@@ -26,23 +27,30 @@ class _Servers:
         self.accepting: set[Any] = set()
         self.refusing: set[Any] = set()
 
+    @guarded
     def may_ask(self, model: Any, stream_usage: object = None, **kwargs: Any) -> bool:
-        """Tell whether the user has said nothing about the usage of this stream."""
+        """Tell whether neither the user nor the server has said no to this stream's usage."""
+        if not self.is_on or _address(model) in self.refusing:
+            return False
         said = (
             stream_usage,
             model.stream_usage,
             (kwargs.get("stream_options") or {}).get("include_usage"),
             ((model.model_kwargs or {}).get("stream_options") or {}).get("include_usage"),
         )
-        return self.is_on and not any(isinstance(each, bool) for each in said)
+        return not any(isinstance(each, bool) for each in said)
 
+    @guarded
     def is_new(self, model: Any, kwargs: dict[str, Any]) -> bool:
         """Tell whether this stream will show if its server takes the request's field."""
-        address = _address(model)
-        if address in self.accepting or address in self.refusing:
-            return False
-        return self.may_ask(model, **kwargs)
+        return _address(model) not in self.accepting and bool(self.may_ask(model, **kwargs))
 
+    @guarded
+    def accepted(self, model: Any) -> None:
+        """Remember that the server took the request's field."""
+        self.accepting.add(_address(model))
+
+    @guarded
     def refused(self, model: Any, error: Exception) -> bool:
         """Tell whether the server refused the request's field, and remember it."""
         if http_status(error) not in (400, 422) or not any(f in str(error) for f in _FIELDS):
@@ -77,10 +85,7 @@ def ask_for_stream_usage(model: Any) -> Callable[[], None]:
 def _asking(original: Callable[..., bool], servers: _Servers) -> Callable[..., bool]:
     @functools.wraps(original)
     def should_stream_usage(self: Any, *args: Any, **kwargs: Any) -> bool:
-        wanted = original(self, *args, **kwargs)
-        if wanted or not servers.may_ask(self, *args, **kwargs):
-            return wanted
-        return _address(self) not in servers.refusing
+        return original(self, *args, **kwargs) or bool(servers.may_ask(self, *args, **kwargs))
 
     return should_stream_usage
 
@@ -109,7 +114,7 @@ def _first_contact(
             raise
         chunks = ask()
     else:
-        servers.accepting.add(_address(model))
+        servers.accepted(model)
         yield first
     yield from chunks
 
@@ -138,7 +143,7 @@ async def _first_contact_async(
             raise
         chunks = ask()
     else:
-        servers.accepting.add(_address(model))
+        servers.accepted(model)
         yield first
     async for chunk in chunks:
         yield chunk

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import wrapt
 
-from agentsight_tokens.faults import contained, guarded
+from agentsight_tokens.errors import InvalidScopeError
+from agentsight_tokens.faults import contained, guarded, report_fault
 from agentsight_tokens.meter import Meter, OpenCall
 from agentsight_tokens.usage import TokenUsage
 
@@ -149,13 +150,18 @@ def _begin(resource: Any, kwargs: dict[str, Any]) -> OpenCall | None:
         with contained("surroundings of an embedding"):
             known.update(surroundings())
     model = kwargs.get("model")
-    return meter.begin(
+    begin = functools.partial(
+        meter.begin,
         "openai",
         "embedding",
         model=model if isinstance(model, str) else None,
         provider="azure" if is_azure else "openai",
-        **known,
     )
+    try:
+        return begin(**known)
+    except InvalidScopeError as error:  # the call is counted, whatever its names are
+        report_fault("attribution of an embedding", error)
+        return begin()
 
 
 @guarded

@@ -1,0 +1,446 @@
+"""The LangChain handler in trouble: its own faults, cancelled calls, lost starts, limits."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.tools import tool
+from langchain_openai.chat_models.base import BaseChatOpenAI
+
+from agentsight_tokens import BudgetExceededError, TokenConfig
+from agentsight_tokens.faults import fault_counts
+from agentsight_tokens.handlers import deactivate
+from agentsight_tokens.meter import Meter, OpenCall, meter
+from agentsight_tokens_langchain import callbacks, generation, registration, stream_usage, usage
+from agentsight_tokens_langchain.callbacks import usage_callback
+from agentsight_tokens_langchain.runs import OpenRuns, Run, ToolRuns
+from tests.langchain_kit import D, Kit, drain, handler_kit, run
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Iterator[Kit]:
+    with handler_kit(tmp_path) as kit:
+        yield kit
+
+
+def program(kit: Kit) -> list[str]:
+    """Return what a program sees of every kind of call."""
+    asked = {"messages": [HumanMessage("[[in=11 out=7 tool=lookup]]")]}
+    chain = kit.openai() | (lambda message: message.content)
+
+    @tool
+    def lookup() -> str:
+        """Look something up."""
+        kit.embeddings().embed_query(D)
+        return str(chain.invoke(D))
+
+    seen = [
+        kit.openai().invoke(D).content,
+        chain.invoke(D),
+        "".join(str(chunk.content) for chunk in kit.openai().stream("[[text=streamed]]")),
+        run(kit.openai().ainvoke(D)).content,
+        "".join(str(c.content) for c in run(drain(kit.openai().astream("[[text=streamed]]")))),
+        kit.legacy().invoke(D),
+        run(kit.legacy().ainvoke(D)),
+        kit.agent(lookup).invoke(asked)["messages"][-1].content,
+        str(len(kit.embeddings().embed_query(D))),
+    ]
+    for prompt in ("[[status=400]]", "[[status=500]]"):
+        with pytest.raises(Exception, match="told to fail") as raised:
+            kit.openai().invoke(prompt)
+        seen.append(type(raised.value).__name__)
+    return seen
+
+
+def broken(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("a fault of ours")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Meter, "begin"),
+        (OpenCall, "finish"),
+        (OpenCall, "first_token"),
+        (OpenRuns, "close"),
+        (OpenRuns, "get"),
+        (OpenRuns, "open"),
+        (OpenRuns, "repeat"),
+        (ToolRuns, "close"),
+        (ToolRuns, "name"),
+        (ToolRuns, "open"),
+        (callbacks, "agent_name"),
+        (callbacks, "failure"),
+        (callbacks, "first_generation"),
+        (callbacks, "is_cache_hit"),
+        (callbacks, "note_start"),
+        (callbacks, "read_answer"),
+        (registration, "config_in_force"),
+        (stream_usage, "_address"),
+        (usage, "_from_metadata"),
+    ],
+    ids=lambda each: getattr(each, "__name__", each),
+)
+def test_faults_never_reach_the_program(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    """Whatever of ours breaks, the program sees what it sees without it."""
+    monkeypatch.setattr("agentsight_tokens.faults._raises", False)
+    expected = program(kit)
+    before = sum(fault_counts().values())
+
+    monkeypatch.setattr(owner, name, broken)
+
+    assert program(kit) == expected
+    assert sum(fault_counts().values()) > before
+    usage_callback.runs.expire_all()
+    usage_callback.tools.clear()
+
+
+WAYS: dict[str, Callable[[Kit], Any]] = {
+    "invoke": lambda k: k.openai().invoke(D),
+    "stream": lambda k: list(k.openai().stream(D)),
+    "batch": lambda k: k.openai().batch([D, D]),
+    "ainvoke": lambda k: run(k.openai().ainvoke(D)),
+    "astream": lambda k: run(drain(k.openai().astream(D))),
+    "legacy": lambda k: k.legacy().invoke(D),
+    "legacy async": lambda k: run(k.legacy().ainvoke(D)),
+    "embedding": lambda k: k.embeddings().embed_query(D),
+    "embedding async": lambda k: run(k.embeddings().aembed_query(D)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_budget_stops_the_call(kit: Kit, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """A budget's error reaches the program before anything is sent."""
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise BudgetExceededError("no more")
+
+    monkeypatch.setattr(Meter, "begin", refuse)
+
+    with pytest.raises(BudgetExceededError):
+        WAYS[way](kit)
+
+    assert kit.provider.requests == 0
+
+
+def test_budget_stops_the_second_prompt(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the second prompt's start is refused, the first was never sent."""
+    begin, begun = Meter.begin, []
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        begun.append(1)
+        if len(begun) == 2:
+            raise BudgetExceededError("no more")
+        return begin(*args, **kwargs)
+
+    monkeypatch.setattr(Meter, "begin", refuse)
+    with pytest.raises(BudgetExceededError):
+        kit.openai().generate([[HumanMessage(D)], [HumanMessage(D)]])
+
+    assert kit.provider.requests == 0
+    assert kit.usage().request_count == 0
+    usage_callback.runs.expire_all()
+
+
+@pytest.mark.parametrize("method", ["ainvoke", "astream"])
+def test_cancelled_call(kit: Kit, method: str) -> None:
+    """A cancelled call is unreported at once; the provider may have billed it."""
+
+    async def cancel() -> None:
+        model = kit.openai()
+        call = (
+            model.ainvoke("[[delay=5]]")
+            if method == "ainvoke"
+            else drain(model.astream("[[delay=5]]"))
+        )
+        task = asyncio.ensure_future(call)
+        while not kit.provider.requests:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(cancel())
+
+    record = kit.record()
+    assert (record.status, record.unreported_reason) == ("cancelled", "cancelled")
+
+
+def test_generate_that_fails_in_between(kit: Kit) -> None:
+    """The prompts before the one that failed were billed, those behind it were never sent."""
+    prompts = [D, "[[status=400]]", D]
+
+    with pytest.raises(Exception, match="400"):
+        kit.openai().generate([[HumanMessage(prompt)] for prompt in prompts])
+
+    assert kit.provider.requests == 2
+    assert [(r.status, r.unreported_reason) for r in kit.records()] == [
+        ("error", None),
+        ("error", "run_never_closed"),
+    ]
+
+
+def test_agenerate_that_fails_in_between(kit: Kit) -> None:
+    """At once, all prompts are sent, and each is counted for what it used."""
+    prompts = [D, "[[status=400]]", D]
+
+    with pytest.raises(Exception, match="400"):
+        run(kit.openai().agenerate([[HumanMessage(prompt)] for prompt in prompts]))
+
+    assert sorted(r.status for r in kit.records()) == ["error", "ok", "ok"]
+    assert kit.usage().total_tokens == 36
+
+
+def test_callback_of_the_program_that_raises(kit: Kit) -> None:
+    """Where a callback before ours ends the run, the call is unreported, not lost."""
+
+    class Raising(BaseCallbackHandler):
+        raise_error = True
+
+        def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
+            raise ValueError("the program's own")
+
+    with pytest.raises(ValueError, match="own"):
+        kit.openai().invoke(D, {"callbacks": [Raising()]})
+
+    assert kit.record().unreported_reason == "run_never_closed"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "status", "reason"),
+    [
+        ("[[status=400]]", "error", None),
+        ("[[status=429]]", "error", None),
+        ("[[status=500]]", "error", None),
+        ("[[break=0]]", "error", "error_without_usage"),
+        ("[[mode=never]]", "ok", "provider_silent"),
+    ],
+)
+def test_reasons(kit: Kit, prompt: str, status: str, reason: str | None) -> None:
+    """A refused call costs nothing; one that broke off is unreported, and says why."""
+    with suppress(Exception):
+        kit.openai().invoke(prompt)
+
+    assert (kit.record().status, kit.record().unreported_reason) == (status, reason)
+    assert kit.record().total_tokens == 0
+
+
+def test_refused_connection_costs_nothing(kit: Kit) -> None:
+    """A call that never reached a provider is an error, and not unreported."""
+    with pytest.raises(Exception, match="Connection"):
+        kit.openai(base_url="http://127.0.0.1:9/v1").invoke(D)
+
+    assert (kit.record().status, kit.record().unreported_reason) == ("error", None)
+
+
+def test_stream_that_breaks(kit: Kit) -> None:
+    """What a stream told before it broke is counted; without that it is unreported."""
+    for mode in ("every_chunk", "normal"):
+        with suppress(Exception):
+            list(kit.openai().stream(f"[[in=11 out=7 chunks=7 text=1234567 break=3 mode={mode}]]"))
+
+    told, untold = kit.records()
+    assert (told.status, told.input_tokens, told.output_tokens) == ("partial", 11, 3)
+    assert (untold.status, untold.unreported_reason) == ("error", "error_without_usage")
+
+
+def test_end_without_a_start(kit: Kit) -> None:
+    """LangChain can lose a start (langchain#39633); the end is counted all the same."""
+    message = AIMessage(
+        "hi", usage_metadata={"input_tokens": 11, "output_tokens": 7, "total_tokens": 18}
+    )
+    message.response_metadata = {"model_name": "gpt-4o-mini", "model_provider": "openai"}
+    message.id = "chatcmpl-1"
+
+    usage_callback.on_llm_end(
+        LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=uuid4()
+    )
+
+    record = kit.record()
+    assert (record.total_tokens, record.model, record.provider) == (18, "gpt-4o-mini", "openai")
+    assert record.response_id == "chatcmpl-1"
+
+
+def test_run_ids_may_be_used_again(kit: Kit) -> None:
+    """A run id is no identity of a call: the program may pass the same one twice."""
+    config: Any = {"run_id": uuid4()}
+
+    for _ in range(2):
+        kit.openai().invoke(D, dict(config))
+        list(kit.openai().stream(D, dict(config)))
+
+    assert kit.usage().total_tokens == 72
+
+
+def test_run_id_used_again_while_open(kit: Kit) -> None:
+    """A run that never closed is unreported when its id is used for another."""
+    config: Any = {"run_id": uuid4()}
+    stream = kit.openai().stream("[[chunks=4 text=abcd]]", dict(config))
+    next(stream)
+
+    kit.openai().invoke(D, dict(config))
+
+    assert [r.unreported_reason for r in kit.records()] == ["run_never_closed", None]
+
+
+def call() -> OpenCall:
+    return meter.begin("langchain")
+
+
+def test_open_runs_are_bounded(kit: Kit) -> None:
+    """Too many or too old runs leave the table as unreported calls."""
+    runs = OpenRuns(most=2, longest=3600)
+    for _ in range(3):
+        runs.open(uuid4(), Run(call()))
+    old = Run(call())
+    old.began -= 7200
+    late = OpenRuns(longest=3600)
+    late.open(uuid4(), old)
+    late.open(uuid4(), Run(call()))
+
+    assert (len(runs), len(late)) == (2, 1)
+    assert {r.unreported_reason for r in kit.records()} == {"run_never_closed"}
+    assert kit.usage().request_count == 2
+
+
+def test_tool_runs_are_bounded() -> None:
+    """The oldest tool is forgotten where there are too many."""
+    tools, first = ToolRuns(most=2), uuid4()
+    tools.open(first, "a")
+    for name in "bc":
+        tools.open(uuid4(), name)
+
+    assert len(tools) == 2
+    assert tools.name(first) is None
+    assert tools.name(None) is None
+
+
+def test_callback_is_one(kit: Kit) -> None:
+    """Copies and pickles of the callback are the callback."""
+    assert copy.copy(usage_callback) is usage_callback
+    assert copy.deepcopy([usage_callback])[0] is usage_callback
+    assert pickle.loads(pickle.dumps(usage_callback)) is usage_callback
+
+
+def test_uninstalled(tmp_path: Path) -> None:
+    """Nothing is counted after deactivation, the patches are gone, and it can come back."""
+    from langchain_core.tracers import context
+
+    patched = [
+        (BaseChatModel, "generate"),
+        (BaseChatModel, "agenerate"),
+        (BaseChatOpenAI, "_stream"),
+    ]
+    with handler_kit(tmp_path) as kit:
+        ours = [vars(owner)[name] for owner, name in patched]
+        open_stream = kit.openai().stream("[[chunks=3 text=abc]]")
+        next(open_stream)
+        deactivate()
+        list(open_stream)
+        kit.openai().invoke(D, {"callbacks": [usage_callback]})
+        list(kit.openai().stream(D))
+        kit.embeddings().embed_query(D)
+
+        assert [vars(owner)[name] for owner, name in patched] == [f.__wrapped__ for f in ours]
+        assert all("agentsight" not in hook[0].name for hook in context._configure_hooks)
+        assert kit.record().unreported_reason == "run_never_closed"
+    with handler_kit(tmp_path / "again") as kit:
+        kit.openai().invoke(D)
+        assert kit.usage().total_tokens == 18
+
+
+def test_wrappers_of_others_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others wrapped around our patches stays, and ours only passes calls on."""
+    with handler_kit(tmp_path) as kit:
+        ours = BaseChatModel.generate
+
+        def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return ours(self, *args, **kwargs)
+
+        BaseChatModel.generate = theirs  # type: ignore[method-assign]
+        deactivate()
+        try:
+            assert BaseChatModel.generate is theirs
+            assert kit.openai().invoke(D).content == "ok"
+        finally:
+            BaseChatModel.generate = ours.__wrapped__  # type: ignore[attr-defined,method-assign]
+
+
+def test_note_start_outside_generate() -> None:
+    """A stream belongs to no `generate`."""
+    generation.note_start(Run(call()))
+
+
+def silent(config: TokenConfig) -> TokenConfig:
+    return config.replace(stream_usage=False, capture_embeddings=False)
+
+
+def test_assists_can_be_switched_off(tmp_path: Path) -> None:
+    """Without the assists a stream is asked for nothing, and embeddings are not counted."""
+    with handler_kit(tmp_path, configure=silent) as kit:
+        list(kit.openai().stream(D))
+        kit.embeddings().embed_query(D)
+
+        assert "stream_options" not in kit.provider.received[0].body
+        assert kit.record().unreported_reason == "stream_without_usage"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stream_usage": False}, {"model_kwargs": {"stream_options": {"include_usage": False}}}],
+)
+def test_word_of_the_program_is_kept(kit: Kit, options: dict[str, Any]) -> None:
+    """A program that declines the usage of streams is not overruled."""
+    list(kit.openai(**options).stream(D))
+
+    asked = kit.provider.received[0].body.get("stream_options") or {}
+    assert not asked.get("include_usage")
+    assert kit.record().unreported_reason == "stream_without_usage"
+
+
+def test_server_that_refuses_stream_options(kit: Kit) -> None:
+    """A server that does not know the field is asked again without it, and then no more."""
+    kit.provider.reject_unknown_stream_options = True
+    first = list(kit.openai().stream("[[text=abcd]]"))
+    second = run(drain(kit.openai().astream("[[text=abcd]]")))
+
+    assert ["".join(str(c.content) for c in chunks) for chunks in (first, second)] == ["abcd"] * 2
+    assert kit.provider.requests == 3
+    assert [r.unreported_reason for r in kit.records()] == ["stream_without_usage"] * 2
+
+
+def test_server_that_refuses_stream_options_async(kit: Kit) -> None:
+    """The first contact may be asynchronous."""
+    kit.provider.reject_unknown_stream_options = True
+
+    chunks = run(drain(kit.openai().astream("[[text=abcd]]")))
+
+    assert "".join(str(chunk.content) for chunk in chunks) == "abcd"
+    assert kit.provider.requests == 2
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_first_contact_that_fails_otherwise(kit: Kit, is_async: bool) -> None:
+    """Another error of the first stream is the program's."""
+    model = kit.openai()
+    with pytest.raises(Exception, match="told to fail"):
+        run(drain(model.astream("[[status=400]]"))) if is_async else list(
+            model.stream("[[status=400]]")
+        )
+
+    assert kit.provider.requests == 1
+    assert kit.record().status == "error"
