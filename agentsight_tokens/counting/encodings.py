@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -65,6 +64,8 @@ def cache_directories(given: str | Path | None = None) -> Iterator[Path]:
     They are the given one, those that tiktoken itself uses, and those inside installed
     packages, which are found without being imported.
     """
+    import tempfile  # It imports much, and only the first count needs it.
+
     if given is not None:
         yield Path(given)
     environment = environment_variables()
