@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+# Not from `typing`, whose import would cost more than all the rest of this module.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .config import TokenConfig as TokenConfig
     from .counting import TokenCounter as TokenCounter
@@ -65,7 +66,7 @@ _MODULES = {
 __all__ = sorted(_MODULES)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # Every name is imported when it is first used, so that the import itself costs nothing.
     module = _MODULES.get(name)
     if module is None:

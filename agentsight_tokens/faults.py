@@ -72,10 +72,17 @@ def guarded(function: Callable[_P, _T]) -> Callable[_P, _T | None]:
     return run
 
 
-def warn(message: str, category: type[Warning]) -> None:
-    """Warn where a call is counted; filters that turn warnings into errors stop nothing."""
+def warn(message: str, category: type[Warning], *, levels: int = 3) -> None:
+    """
+    Warn where a call is counted; filters that turn warnings into errors stop nothing.
+
+    Args:
+        message: What is to be known.
+        category: The kind of warning.
+        levels: How many frames up the warning points.
+    """
     try:
-        warnings.warn(message, category, stacklevel=3)
+        warnings.warn(message, category, stacklevel=levels)
     except Warning:
         _logger.warning(message)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import warnings
 from collections.abc import Iterable, Mapping
 from threading import RLock
-from typing import ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from .config import TokenConfig
 from .errors import HandlerSkippedWarning, UnknownHandlerError
 from .meter import Meter, meter
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["ENTRY_POINT_GROUP", "Handler", "activate", "deactivate", "registered_handlers"]
 
@@ -46,9 +48,12 @@ _lock: Final = RLock()
 _installed: Final[dict[str, Handler]] = {}
 
 
-def registered_handlers() -> dict[str, importlib.metadata.EntryPoint]:
+def registered_handlers() -> dict[str, EntryPoint]:
     """Return the entry points of all installed handlers by name."""
-    points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    # Imported here: a tracker without handlers needs it not.
+    from importlib.metadata import entry_points
+
+    points = entry_points(group=ENTRY_POINT_GROUP)
     return {point.name: point for point in sorted(points, key=lambda point: point.name)}
 
 
@@ -87,9 +92,7 @@ def deactivate() -> None:
         _installed.clear()
 
 
-def _activate_one(
-    point: importlib.metadata.EntryPoint, config: TokenConfig, *, is_asked_for: bool
-) -> str:
+def _activate_one(point: EntryPoint, config: TokenConfig, *, is_asked_for: bool) -> str:
     with _lock:
         if point.name in _installed:
             return "active"

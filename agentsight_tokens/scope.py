@@ -17,7 +17,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from threading import get_ident
 from types import FrameType, TracebackType
 from typing import Final, NamedTuple
@@ -34,6 +33,8 @@ class Attribution(NamedTuple):
     owner: object | None
 
 
+# inspect.CO_GENERATOR and CO_ASYNC_GENERATOR; importing inspect would cost more than this module.
+_GENERATOR_FLAGS: Final = 0x20 | 0x200
 _NOBODY: Final = Attribution(Scope(), None)
 
 
@@ -80,7 +81,7 @@ class ScopeEntry:
         self.attribution = Attribution(
             outer.scope.replace(**self._fields), self._owner or outer.owner
         )
-        if frame.f_code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
+        if frame.f_code.co_flags & (_GENERATOR_FLAGS):
             self.frame = frame
             _entered_by_generators[id(frame)] = self
         self._is_open = True

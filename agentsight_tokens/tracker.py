@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import hmac
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
-from hashlib import sha256
 from operator import attrgetter
 from types import TracebackType
 from typing import Any, Final
@@ -18,11 +15,9 @@ import msgspec
 
 from .config import TokenConfig
 from .costing import breakdown_of, priced
-from .counting import TokenCounter
 from .cycle import SealedBy
 from .destinations import Destination
 from .errors import StorageError, TrackerClosedError
-from .extract import extract_usage
 from .faults import contained
 from .handlers import activate
 from .ids import time_ordered_id
@@ -43,6 +38,7 @@ from .usage import (
     checked_count,
     usd,
 )
+from .usage_tracker import usage_trackers
 
 __all__ = ["ConversationTracker", "get_global_usage"]
 
@@ -196,6 +192,9 @@ class ConversationTracker:
             UnknownResponseError: For a response of no known shape.
             TrackerClosedError: After `close()`.
         """
+        # Imported here: who uses a handler needs it not.
+        from .extract import extract_usage
+
         self._refuse_if_closed()
         extracted = extract_usage(response, provider=provider)
         record = UsageRecord(
@@ -242,6 +241,9 @@ class ConversationTracker:
 
     async def asend_tracked_data(self, *, wait: float = 0) -> SendResult:
         """Do what `send_tracked_data` does, off the event loop."""
+        # Imported here: who does not await anything need not pay for it.
+        import asyncio
+
         return await asyncio.to_thread(self._send, self._current_conversation(), wait)
 
     def conversation(self, conversation_id: str, **scope: object) -> ConversationScope:
@@ -310,6 +312,9 @@ class ConversationTracker:
             EncodingUnavailableError: If the tokenizer's data are not on this machine.
         """
         if text is not None:
+            # Imported here: few programs count texts.
+            from .counting import TokenCounter
+
             return TokenCounter().count(text)
         self._refuse_if_closed()
         meter.settle()
@@ -500,8 +505,11 @@ class ConversationTracker:
     def _hashed_user(self, user_id: str | None) -> str | None:
         if user_id is None or not self.config.hash_user_ids:
             return user_id
+        # Imported here: it loads OpenSSL.
+        import hmac
+
         key = (self.config.hash_key or "").encode()
-        return hmac.new(key, user_id.encode(), sha256).hexdigest()[:32]
+        return hmac.new(key, user_id.encode(), "sha256").hexdigest()[:32]
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
@@ -523,4 +531,6 @@ class ConversationScope(ScopeEntry):
 def get_global_usage(**where: Any) -> UsageSummary:
     """Return what all trackers of this process recorded; filters as in `get_usage`."""
     meter.settle()
-    return UsageSummary.merged(runtime.ledger.summary(where) for runtime in runtimes())
+    summaries = [runtime.ledger.summary(where) for runtime in runtimes()]
+    summaries += [tracker.get_summary(**where) for tracker in usage_trackers()]
+    return UsageSummary.merged(summaries)

@@ -161,6 +161,7 @@ class UsageTracker:
 
     def close(self) -> None:
         """Delete the temporary file."""
+        _trackers.discard(self)
         self._closer()
 
     def __enter__(self) -> UsageTracker:

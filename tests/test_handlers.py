@@ -16,7 +16,6 @@ from agentsight_tokens import (
     TokenUsage,
 )
 from agentsight_tokens import faults as faults_module
-from agentsight_tokens import handlers as module
 from agentsight_tokens.faults import contained, fault_counts, guarded
 from agentsight_tokens.handlers import registered_handlers
 from agentsight_tokens.meter import Meter, meter
@@ -58,7 +57,7 @@ def two_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
             for name in ("installed", "absent")
         ]
 
-    monkeypatch.setattr(module.importlib.metadata, "entry_points", entry_points)
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
 
 
 @pytest.fixture

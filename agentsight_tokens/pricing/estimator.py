@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from collections.abc import Mapping
 from datetime import datetime
 from threading import Lock
@@ -17,6 +15,7 @@ from agentsight_tokens.errors import (
     UnknownModelError,
     UnpricedModelWarning,
 )
+from agentsight_tokens.faults import warn
 from agentsight_tokens.usage import TokenUsage, checked_count
 
 from .breakdown import CostBreakdown
@@ -31,9 +30,8 @@ from .rows import Entry
 
 __all__ = ["CostEstimator"]
 
-_logger: Final = logging.getLogger("agentsight_tokens")
 _NO_MODEL: Final = "a call names no model, so that it has no price"
-_LEVELS_TO_THE_CALLER: Final = 4
+_LEVELS_TO_THE_CALLER: Final = 5
 
 
 class CostEstimator:
@@ -274,8 +272,7 @@ class CostEstimator:
         mark = (category.__name__, model)
         if mark not in self._warned:
             self._warned.add(mark)
-            _logger.warning("%s", message)
-            warnings.warn(message, category, stacklevel=_LEVELS_TO_THE_CALLER)
+            warn(message, category, levels=_LEVELS_TO_THE_CALLER)
 
 
 def _text_cost(usage: TokenUsage, card: RateCard, model: str) -> CostBreakdown:
