@@ -33,19 +33,32 @@ TARGET = ROOT / "agentsight_tokens" / "pricing" / "data" / "prices.txt"
 CORRECTIONS = Path(__file__).with_name("price_corrections.json")
 
 
+class History(msgspec.Struct, forbid_unknown_fields=True):
+    """What a model cost before, and from when on its last row holds."""
+
+    rows: tuple[Row, ...]
+    last_since: str
+
+
 class Corrections(msgspec.Struct, forbid_unknown_fields=True):
     """What no source says, or says wrongly."""
 
     checked: str
     """The day on which the pages were read."""
+    pages: dict[str, str]
+    """Where it is said, by the beginning of the names."""
     placeholders: tuple[str, ...]
     """Names, or beginnings of names ending in `*`, whose price of zero is none."""
     aliases: dict[str, str]
     """Names and the keys that they stand for."""
     entries: tuple[Entry, ...]
     """Whole entries; their rows' sources are set here."""
-    dates: dict[str, tuple[str, str]]
-    """By key: the day that a source dated wrongly, and the right one."""
+    history: dict[str, History]
+    """By key: the rows that came before the last one."""
+    drop: dict[str, tuple[str, ...]]
+    """By key: rows that were never right, by the day of the source that said so first."""
+    rates: dict[str, dict[str, Decimal]]
+    """By key: rates that hold in all its rows."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -111,52 +124,78 @@ class Book:
 
     def add_genai(self, provider: str, entry: Entry, ids: tuple[str, ...]) -> None:
         """Add what genai-prices knows better: days, hours, and models that LiteLLM lacks."""
+        models = tuple(dict.fromkeys((entry.key, *ids)))
         known = [
             name
-            for model in dict.fromkeys((entry.key, *ids))
+            for model in models
             for name in names_of(provider, model)
-            if name.lower() in self.entries
+            if name.lower() in self.entries and self.entries[name.lower()].alias is None
         ]
         for name in known:
-            entry_known = self.entries[name.lower()]
-            if entry_known.alias is None:
-                rows = _dated(entry_known.rows, _thresholds_as(entry_known, entry.rows), self._days)
-                self.entries[name.lower()] = msgspec.structs.replace(entry_known, rows=rows)
-        names = [names_of(provider, model)[0] for model in dict.fromkeys((*ids, entry.key))]
-        main = next((name for name in known), None)
-        for name in names:
+            self._add_days(name.lower(), entry, is_newer=provider == "openrouter")
+        main = next(iter(known), None)
+        for name in (names_of(provider, model)[0] for model in (*models[1:], models[0])):
             if name.lower() in self.entries:
                 continue
             if main is None:
                 main = name
                 self.entries[name.lower()] = msgspec.structs.replace(entry, key=name)
-            elif main not in known:
+            elif main not in known or self._costs_as(main, entry):
                 self.entries[name.lower()] = Entry(key=name, alias=main)
+
+    def _add_days(self, name: str, entry: Entry, *, is_newer: bool) -> None:
+        known = self.entries[name]
+        rows = _dated(known.rows, _thresholds_as(known, entry.rows), self._days)
+        self._set_rows(name, rows)
+        if is_newer:  # LiteLLM no longer lists this provider
+            self._follow(name, entry.rows[-1])
+
+    def _costs_as(self, name: str, entry: Entry) -> bool:
+        rows = self.entries[name.lower()].rows
+        return bool(rows) and _base_price(rows[-1]) == _base_price(entry.rows[-1])
+
+    def _follow(self, name: str, newer: Row) -> None:
+        """Let a row of genai-prices follow the rows that LiteLLM last had."""
+        rows = self.entries[name].rows
+        if rows and _base_price(rows[-1]) != _base_price(newer):
+            day = newer.since or self._days[newer.first]
+            if day > self._days[rows[-1].last]:
+                self._set_rows(name, (*rows, msgspec.structs.replace(newer, since=day)))
 
     def correct(self, corrections: Corrections, source: int) -> None:
         """Apply the corrections."""
         for entry in corrections.entries:
-            rows = tuple(
-                msgspec.structs.replace(row, first=source, last=source) for row in entry.rows
-            )
+            rows = _of_source(entry.rows, source)
             self.entries[entry.key.lower()] = msgspec.structs.replace(entry, rows=rows)
         for name, key in corrections.aliases.items():
             if key.lower() not in self.entries:
                 raise SystemExit(f"{name!r} is an alias of {key!r}, which the catalog lacks")
             self.entries[name.lower()] = Entry(key=name, alias=key)
-        for name, (wrong, right) in corrections.dates.items():
-            entry = self.entries[name]
-            rows = tuple(
-                msgspec.structs.replace(row, since=right) if row.since == wrong else row
-                for row in entry.rows
-            )
-            self.entries[name] = msgspec.structs.replace(entry, rows=rows)
+        for name, days in corrections.drop.items():
+            rows = [row for row in self.entries[name].rows if self._days[row.first] not in days]
+            self._set_rows(name, rows)
+        for name, history in corrections.history.items():
+            last = msgspec.structs.replace(self.entries[name].rows[-1], since=history.last_since)
+            self._set_rows(name, (*_of_source(history.rows, source), last))
+        for name, rates in corrections.rates.items():
+            rows = [
+                msgspec.structs.replace(row, usd={**row.usd, **rates})
+                for row in self.entries[name].rows
+            ]
+            self._set_rows(name, rows)
+
+    def _set_rows(self, name: str, rows: Iterable[Row]) -> None:
+        self.entries[name] = msgspec.structs.replace(self.entries[name], rows=tuple(rows))
 
     def summary(self) -> str:
         """Say how much there is."""
         aliases = sum(entry.alias is not None for entry in self.entries.values())
         rows = sum(len(entry.rows) for entry in self.entries.values())
         return f"{len(self.entries) - aliases} models, {aliases} aliases, {rows} rows"
+
+
+def _of_source(rows: Iterable[Row], source: int) -> tuple[Row, ...]:
+    return tuple(msgspec.structs.replace(row, first=source, last=source) for row in rows)
 
 
 def _with_row(rows: tuple[Row, ...], row: Row) -> tuple[Row, ...]:
@@ -217,22 +256,43 @@ def _with_change(
     rows: tuple[Row, ...], before: Row, after: Row, days: Sequence[str]
 ) -> tuple[Row, ...]:
     """Set the day on which one price followed the other; add the price that is missing."""
-    old, new, since = _text_price(before), _text_price(after), str(after.since)
-    if old == new:
+    since = str(after.since)
+    if _text_price(before) == _text_price(after):
         return rows
     for position, row in enumerate(rows):
-        previous = rows[position - 1] if position else None
-        if _text_price(row) != new or not since <= days[row.first]:
-            continue
-        if previous is None:
-            return (before, msgspec.structs.replace(row, since=since), *rows[1:])
-        if _text_price(previous) == old and days[previous.first] < since:
-            dated = msgspec.structs.replace(row, since=since)
-            return (*rows[:position], dated, *rows[position + 1 :])
+        if _is_priced_as(row, after, before) and since <= days[row.first]:
+            earlier = _until_change(rows[:position], before, after, days)
+            if earlier is not None:
+                dated = msgspec.structs.replace(row, since=since)
+                return (*earlier, dated, *rows[position + 1 :])
     last = rows[-1]
-    if _text_price(last) == old and since > days[last.last]:
+    if _is_priced_as(last, before, after) and since > days[last.last]:
         return (*rows, after)
     return rows
+
+
+def _until_change(
+    rows: tuple[Row, ...], before: Row, after: Row, days: Sequence[str]
+) -> tuple[Row, ...] | None:
+    """Return the rows before a change; None where it came at another place."""
+    if not rows:
+        return (msgspec.structs.replace(before, since=""),)
+    if not _is_priced_as(rows[-1], before, after):
+        return None
+    if len(rows) == 1:  # its own first day may be a late one
+        return (msgspec.structs.replace(rows[0], since=""),)
+    return rows if days[rows[-1].first] < str(after.since) else None
+
+
+def _is_priced_as(row: Row, this: Row, other: Row) -> bool:
+    """Return whether a row has the price of this row of genai-prices and not of the other."""
+    if _base_price(this) != _base_price(other):  # thresholds are often known to one side only
+        return _base_price(row) == _base_price(this)
+    return _text_price(row) == _text_price(this)
+
+
+def _base_price(row: Row) -> tuple[Decimal | None, Decimal | None]:
+    return row.usd.get("input"), row.usd.get("output")
 
 
 if __name__ == "__main__":

@@ -137,6 +137,8 @@ def _row(
     period: tuple[str | None, str | None],
 ) -> Row | None:
     usd = dict(_rates(price, ""))
+    if not _stated(price) and model.id.endswith(":free"):
+        usd = {"input": Decimal(0), "output": Decimal(0)}
     if not usd or set(_stated(price)) - set(_LEAF_OF_UNIT) - _OTHER_UNITS:
         return None
     since, until = period

@@ -92,14 +92,15 @@ class Catalog:
 
     def start(self, row: Row) -> datetime:
         """Return the moment from which a row holds."""
-        text = row.since or self.source_of(row.first).day
+        text = self.source_of(row.first).day if row.since is None else row.since
         day = date.fromisoformat(text) if text else date.min
         return datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
 
     def row_version(self, row: Row) -> str:
         """Return what names a row for ever: its first day and who said so first."""
         source = self.source_of(row.first)
-        return f"{row.since or source.day} {source.name}".strip()
+        day = source.day if row.since is None else row.since
+        return f"{day} {source.name}".strip()
 
     def source_of(self, index: int) -> Source:
         """Return the source of an index; a negative one is the user."""

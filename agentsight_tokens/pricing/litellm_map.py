@@ -40,6 +40,7 @@ _FIELD: Final = re.compile(
 _FAITHFUL: Final = Context(prec=15)
 _MILLION: Final = Decimal(10**6)
 _SEARCH_SIZES: Final = ("medium", "low", "high")
+_WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _UTC_OFFSETS: Final = {"Asia/Shanghai": 8, "UTC": 0}
 
 
@@ -62,6 +63,9 @@ def entry_of_litellm(key: str, fields: Mapping[str, Any], source: int = 0) -> En
     if not rates:
         return None
     provider = fields.get("litellm_provider")
+    if provider == "fireworks_ai" and "input" in rates:
+        # docs.fireworks.ai/serverless/overview, read 2026-11-12: half, unless a model lists its own.
+        rates.setdefault("cache_read", rates["input"] / 2)
     search = fields.get("search_context_cost_per_query")
     row = Row(
         first=source,
@@ -165,6 +169,8 @@ def _search_price(sizes: Any) -> Decimal | None:
 
 def _bills_prompts(key: str, provider: str | None, fields: Mapping[str, Any]) -> bool:
     """Return whether a grounded prompt is billed once, however many searches it made."""
+    if provider == "perplexity":  # a fee for each request, but for deep research
+        return "sonar" in key and "deep-research" not in key
     is_gemini = "gemini" in key and (provider or "").startswith(("gemini", "vertex_ai"))
     return is_gemini and fields.get("web_search_billing_unit") != "per_query"
 
@@ -173,7 +179,7 @@ def _off_peak(block: Any) -> OffPeak | None:
     if not isinstance(block, Mapping):
         return None
     windows = [
-        Window(hours=_texts(rule.get("hours_utc")), weekdays=tuple(rule.get("weekdays") or ()))
+        Window(hours=_texts(rule.get("hours_utc")), weekdays=_weekdays(rule.get("weekdays")))
         for rule in block.get("windows") or ()
     ]
     if block.get("hours_utc"):
@@ -183,6 +189,14 @@ def _off_peak(block: Any) -> OffPeak | None:
     if not windows or not rates or zone not in _UTC_OFFSETS:
         return None
     return OffPeak(windows=tuple(windows), usd=rates, utc_offset_hours=_UTC_OFFSETS[zone])
+
+
+def _weekdays(days: Any) -> tuple[int, ...]:
+    """Return ISO weekdays of numbers or English names."""
+    return tuple(
+        day if isinstance(day, int) else _WEEKDAYS.index(str(day).lower()[:3]) + 1
+        for day in days or ()
+    )
 
 
 def _texts(value: Any) -> tuple[str, ...]:

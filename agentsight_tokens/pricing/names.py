@@ -41,6 +41,7 @@ _MAKERS: Final = (
     "perplexity",
     "voyage",
 )
+_SUBSCRIPTIONS: Final = ("chatgpt", "github_copilot", "microsoft_365_copilot")
 _GATEWAY: Final = re.compile(r"^(?:gateway|litellm_proxy|litellm)/")
 _FINE_TUNED: Final = re.compile(r"^ft:(?P<base>[^:]+)")
 _GEO: Final = re.compile(r"^(?:us-gov|us|eu|apac|global|regional|au|jp|ca|in|sa|uk)\.")
@@ -56,7 +57,7 @@ def resolved(
     if seller is None:
         whole = catalog.find(name)
         if whole is not None:
-            return Match(whole, "exact" if name in (whole.key, model) else "alias")
+            return Match(whole, "exact" if whole.key == name else "alias")
     named, rest = _named_seller(catalog, name)
     if named is not None and (seller is None or seller == named):
         seller, name = named, rest
@@ -66,7 +67,7 @@ def resolved(
     if seller is None:
         return _in(catalog, ("",), name) or _by_maker(catalog, _MAKERS, name)
     match = _in(catalog, prefixes_of(seller, region), name)
-    if match is None:
+    if match is None and seller not in _SUBSCRIPTIONS:
         # Such as a gateway's `anthropic/claude-...`: near what the maker itself takes.
         makers = _MAKERS if named is None else (named,)
         match = _by_maker(catalog, makers, name if named is None else rest)
@@ -138,7 +139,9 @@ def _any(
 
 def _any_latest(catalog: Catalog, prefixes: tuple[str, ...], names: Iterable[str]) -> Match | None:
     for name in names:
-        entry = _latest(catalog, prefixes, name)
+        family = name.removesuffix("-latest")
+        entry = None if family == name else _first(catalog, prefixes, family)
+        entry = entry or _latest(catalog, prefixes, family)
         if entry is not None:
             return Match(entry, "dated")
     return None
@@ -185,7 +188,7 @@ def _latest(catalog: Catalog, prefixes: tuple[str, ...], name: str) -> Entry | N
     """Return the latest release of an undated name."""
     for prefix in prefixes:
         whole = f"{prefix}{name}"
-        entry = catalog.find(f"{whole}-latest")
+        entry = catalog.find(f"{whole}-latest") or catalog.find(f"{whole}-preview")
         if entry is not None:
             return entry
         dated = [

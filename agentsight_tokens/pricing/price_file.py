@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -18,8 +18,6 @@ from .model_price import dated_prices_of
 from .rows import Entry, Row, Source
 
 __all__ = ["PriceFile", "UpdateFile", "latest_update", "read_price_file"]
-
-_FIRST_DAY: Final = "0001-01-01"
 
 
 class UpdateFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,7 +70,7 @@ class PriceFile:
         if found is None:
             return None
         rows = tuple(
-            Row(first=source, last=source, usd=price.rates(), since=price.since or _FIRST_DAY)
+            Row(first=source, last=source, usd=price.rates(), since=price.since or "")
             for price in found[1]
         )
         return Entry(key=found[0], rows=rows, provider="user")

@@ -67,7 +67,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     usd: dict[str, Decimal]
     """USD per million tokens by rate name."""
     since: str | None = None
-    """The first day, where it is known better than by the first source's day."""
+    """The first day, where it is known better than by the first source's day; empty is ever."""
     factor: dict[str, Decimal] = {}
     """Multipliers: `fast`, `region:us`, `region:eu`, `region:*` (all but global)."""
     search_usd: Decimal | None = None

@@ -31,6 +31,9 @@ _REWRITES: Final[tuple[Callable[[str], str], ...]] = (
     _rewrite(r"(?<=[a-z]-)(\d{1,2})-(\d{1,2})(?=$|-[a-z]|[@:])", r"\1.\2"),
     _rewrite(r"(?<=\d)\.(?=\d)", "p"),
     _rewrite(r"_", "-"),
+    # A version that ends in `.0`, and Snowflake's names of OpenAI's models.
+    _rewrite(r"(?<=-\d)-0$", ""),
+    _rewrite(r"^openai-(?=gpt|o\d)", ""),
     # Azure's name for one family.
     _rewrite(r"^gpt-35-", "gpt-3.5-"),
     _rewrite(r"^gpt-3\.5-", "gpt-35-"),
