@@ -262,6 +262,8 @@ class UsageCallback(BaseCallbackHandler):
         run = self.runs.close(run_id)
         if run is not None:
             return run, run.call
+        if self.runs.has_ended(run_id):
+            return None, None
         # langchain#39633: a start may have been lost, but the call was made.
         return None, self._begin(meter, "chat", parent_run_id, None)
 

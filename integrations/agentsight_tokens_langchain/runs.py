@@ -14,6 +14,7 @@ from agentsight_tokens.meter import OpenCall
 __all__ = ["OpenRuns", "Run", "ToolRuns"]
 
 _MOST_RUNS: Final = 10_000
+_MOST_ENDED: Final = 1_000
 _LONGEST_RUN_SECONDS: Final = 6 * 3600.0
 _SECONDS_BETWEEN_LOOKS: Final = 60.0
 
@@ -86,6 +87,7 @@ class OpenRuns:
         self._most = most
         self._longest_seconds = longest
         self._next_look = 0.0
+        self._ended: dict[UUID, None] = {}
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -111,6 +113,7 @@ class OpenRuns:
         """Add a run, and expire the oldest where there are too many or it is too old."""
         with self._lock:
             self._runs[run_id] = run
+            self._ended.pop(run_id, None)
             if len(self._runs) <= self._most and run.began < self._next_look:
                 return
             self._next_look = run.began + _SECONDS_BETWEEN_LOOKS
@@ -126,7 +129,19 @@ class OpenRuns:
                 run.starts -= 1
                 if run.starts <= 0:
                     del self._runs[run_id]
+                    self._ended[run_id] = None
+                    if len(self._ended) > _MOST_ENDED:
+                        del self._ended[next(iter(self._ended))]
         return run
+
+    def has_ended(self, run_id: UUID) -> bool:
+        """
+        Tell whether a run has ended and did not start again.
+
+        LangChain may tell an end twice: a stream of `astream_events(version="v3")` that is
+        cancelled behind its end, for one (langchain-core 1.7).
+        """
+        return run_id in self._ended
 
     def count_siblings(self, run: Run) -> None:
         """Mark the open runs whose usage is part of this run's."""
@@ -140,6 +155,7 @@ class OpenRuns:
         with self._lock:
             runs = tuple(self._runs.values())
             self._runs.clear()
+            self._ended.clear()
         for run in runs:
             _expire(run)
 
