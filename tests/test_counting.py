@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentsight_tokens.counting import TokenCounter, counter, encodings, image_tokens
@@ -361,6 +361,7 @@ def test_image(width: int, height: int, model: str | None, detail: str, tokens: 
     assert image_tokens(width, height, model=model, detail=detail) == tokens
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 20_000),
     st.integers(1, 20_000),
@@ -504,6 +505,7 @@ def test_fallback() -> None:
     assert counted.is_estimate
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_fallback_is_an_upper_bound(text: str) -> None:
     """No text has more tokens than bytes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -128,14 +129,18 @@ def _named_provider(response: Any) -> str | None:
 def _reported_cost(usage: Any) -> Decimal | None:
     """Return the cost that OpenRouter, Perplexity and xAI send with the usage."""
     ticks = field(usage, "cost_in_usd_ticks")
-    if isinstance(ticks, int) and ticks:
-        return Decimal(ticks).scaleb(-10)
+    if _is_amount(ticks) and ticks:
+        return Decimal(str(ticks)).scaleb(-10)
     cost = field(usage, "cost")
     # With a key of the user's own, OpenRouter's cost is its fee alone.
-    if isinstance(cost, (int, float)) and not field(usage, "is_byok"):
+    if _is_amount(cost) and not field(usage, "is_byok"):
         return Decimal(str(cost))
     total = field(cost, "total_cost")
-    return Decimal(str(total)) if isinstance(total, (int, float)) else None
+    return Decimal(str(total)) if _is_amount(total) else None
+
+
+def _is_amount(value: Any) -> bool:
+    return type(value) in (int, float) and isfinite(value) and value >= 0
 
 
 def xai(response: Any) -> Extracted:

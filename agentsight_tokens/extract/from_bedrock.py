@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agentsight_tokens.usage import Operation, TokenUsage
+from agentsight_tokens.usage import Operation, TokenUsage, checked_count
 
 from .from_anthropic import ANTHROPIC_COUNTS, anthropic_usage
 from .from_openai import openai_usage
@@ -117,18 +117,24 @@ def bedrock_invoke_model(response: Any) -> Extracted:
 
 def _header_usage(headers: Any) -> TokenUsage | None:
     counts = {
-        name: field(headers, _HEADER.format(name))
+        name: _header_count(headers, _HEADER.format(name))
         for name in ("input", "output", "cache-read-input", "cache-write-input")
     }
     if counts["input"] is None and counts["output"] is None:
         return None
-    read, written = int(counts["cache-read-input"] or 0), int(counts["cache-write-input"] or 0)
+    read, written = counts["cache-read-input"] or 0, counts["cache-write-input"] or 0
     return TokenUsage(
-        input_tokens=int(counts["input"] or 0) + read + written,
-        output_tokens=int(counts["output"] or 0),
+        input_tokens=(counts["input"] or 0) + read + written,
+        output_tokens=counts["output"] or 0,
         cache_read_tokens=read,
         cache_creation_tokens=written,
     )
+
+
+def _header_count(headers: Any, name: str) -> int | None:
+    value = field(headers, name)
+    is_digits = isinstance(value, str) and value.isascii() and value.isdigit()
+    return None if value is None else checked_count(name, int(value) if is_digits else value)
 
 
 def _body_usage(body: Any) -> tuple[TokenUsage | None, Operation]:
