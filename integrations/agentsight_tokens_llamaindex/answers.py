@@ -50,12 +50,14 @@ def read_answer(source: Source | None, raw: Any, first: Any, provider: str | Non
         source: Where the usage was found.
         raw: The last raw answer or event, which tells the rest where there is no usage.
         first: The stream's first event. Anthropic tells the cache only there.
-        provider: Who answered.
+        provider: Who answered, by the model's class.
     """
+    if provider == "anthropic":
+        provider = None  # its answers themselves tell whether Bedrock or Vertex served them
     if source is None:
-        found = _read(first, provider) if first is not None else Extracted()
+        found = _read(first, provider)
         return found if found.model else _read(raw, provider)
-    if provider == "anthropic" and field(first, "type") == "message_start":
+    if field(first, "type") == "message_start":
         return anthropic_message(source.answer, start=first)
     found = _read(source.answer, provider)
     if found.usage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from contextlib import suppress
 from threading import RLock
 from typing import Any, Final
 
@@ -100,20 +101,19 @@ class CallTable:
 
         Calls around it are forgotten: they only pass on what this one asks the provider.
         """
-        agent = span.agent or (origin and origin.span.agent)
-        tool = span.tool or (origin and origin.span.tool)
+        cause = span if origin is None else origin.span
         opened = self._meter.begin(
             HANDLER,
             operation,
             model=model,
             provider=provider,
             metadata=tags,
-            agent=agent,
-            tool_name=tool,
+            agent=cause.agent,
+            tool_name=cause.tool,
         )
         self._drop_around(span)
         if origin is not None:
-            opened = _rebound(opened, origin, agent)
+            opened = _rebound(opened, origin)
             self._drop_around(origin.span)
         call = Call(span, opened)
         if len(self._calls) >= _MAX_CALLS:
@@ -186,7 +186,9 @@ class CallTable:
             self.drop(each.id)
 
     def _evict(self) -> None:
-        call = self.take(next(iter(self._calls), None))
+        call = None
+        with suppress(RuntimeError):  # another thread has just changed the table
+            call = self.take(next(iter(self._calls), None))
         if call is not None:
             self.abandon(call)
 
@@ -207,7 +209,7 @@ class CallTable:
         call.open.finish(
             usage,
             model=answer.model,
-            provider=call.open.provider or answer.provider,
+            provider=answer.provider or call.open.provider,
             status=status,
             unreported_reason=None if usage is not None else reason,
             response_id=answer.response_id,
@@ -227,11 +229,11 @@ class CallTable:
             return True
 
 
-def _rebound(opened: OpenCall, origin: Origin, agent: str | None) -> OpenCall:
+def _rebound(opened: OpenCall, origin: Origin) -> OpenCall:
     """Return a call that belongs to whoever asked for the generator that makes it."""
     scope = origin.scope
-    if agent and not scope.agent:
-        scope = scope.replace(agent=agent)
+    if not scope.agent:
+        scope = scope.replace(agent=origin.span.agent)
     call = OpenCall(origin.recorder, scope, handler=opened.handler, operation=opened.operation)
     call.model, call.provider, call.tool_name = opened.model, opened.provider, opened.tool_name
     return call

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from types import AsyncGeneratorType, FrameType, GeneratorType
 from typing import Any, Final, NamedTuple
 
@@ -80,7 +81,8 @@ class GeneratorTable:
         if known is not None and known.generator() is generator and on_gone is None:
             return
         if len(self._entries) >= _MAX_GENERATORS:
-            self._entries.pop(next(iter(self._entries)), None)
+            with suppress(RuntimeError):  # another thread has just changed the table
+                self._entries.pop(next(iter(self._entries)), None)
         self._entries[key] = _Entry(weakref.ref(generator, forget), origin)
 
     def running(self) -> Origin | None:

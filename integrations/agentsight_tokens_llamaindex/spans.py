@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 from agentsight_tokens.meter import OpenCall
@@ -109,9 +110,8 @@ class SpanTable:
         self._open.clear()
 
     def _forget_oldest(self) -> None:
-        for id_ in self._open:
-            self._open.pop(id_, None)
-            return
+        with suppress(RuntimeError):  # another thread has just changed the table
+            self._open.pop(next(iter(self._open)), None)
 
 
 def _name_of(holder: Any) -> str | None:
