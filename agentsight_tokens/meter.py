@@ -7,16 +7,13 @@ when the call begins, because the end may come in another thread, task or conver
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
-from threading import Lock
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from .faults import contained
-from .ids import time_ordered_id
+from .open_call import OpenCall, Recorder, calls_around, nest
 from .scope import current_attribution, tool_in_force
-from .usage import CallStatus, Operation, Scope, Source, TokenUsage, UsageRecord
+from .usage import Operation, Scope
 
 __all__ = ["METADATA_PREFIX", "Meter", "OpenCall", "Recorder", "meter"]
 
@@ -24,118 +21,6 @@ METADATA_PREFIX: Final = "agentsight_"
 """Metadata keys of a framework's call that begin with this name a scope field."""
 
 _METADATA_FIELDS: Final = {f"{METADATA_PREFIX}{name}": name for name in Scope.__struct_fields__}
-
-
-class Recorder(Protocol):
-    """What takes finished calls: a tracker."""
-
-    def receive(self, record: UsageRecord) -> UsageRecord | None:
-        """Price, keep and count a record; None when the call was counted before."""
-
-
-class OpenCall:
-    """A call that has begun. It finishes once; whatever comes later is ignored."""
-
-    __slots__ = (
-        "_began",
-        "_first_token_at",
-        "_is_finished",
-        "_lock",
-        "_recorder",
-        "handler",
-        "model",
-        "operation",
-        "provider",
-        "scope",
-        "tool_name",
-    )
-
-    def __init__(
-        self, recorder: Recorder | None, scope: Scope, *, handler: str, operation: Operation
-    ) -> None:
-        self._recorder = recorder
-        self._began = time.perf_counter()
-        self._first_token_at: float | None = None
-        self._is_finished = False
-        self._lock = Lock()
-        self.scope = scope
-        self.handler = handler
-        self.operation: Operation = operation
-        self.model: str | None = None
-        self.provider: str | None = None
-        self.tool_name: str | None = None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the call was finished or dropped."""
-        return self._is_finished
-
-    def first_token(self) -> None:
-        """Note the time of the first token; later calls change nothing."""
-        if self._first_token_at is None:
-            self._first_token_at = time.perf_counter()
-
-    def drop(self) -> None:
-        """Forget the call: nothing was sent to a provider, as with a cache hit."""
-        self._is_finished = True
-
-    def finish(  # noqa: PLR0913  # each is a fact that only the handler knows
-        self,
-        usage: TokenUsage | None,
-        *,
-        model: str | None = None,
-        provider: str | None = None,
-        status: CallStatus = "ok",
-        source: Source = "provider",
-        unreported_reason: str | None = None,
-        response_id: str | None = None,
-        service_tier: str | None = None,
-        error_type: str | None = None,
-    ) -> UsageRecord | None:
-        """
-        Record the call, in the scope in which it began.
-
-        Args:
-            usage: What the provider said; None is recorded as unreported.
-            model: The model that answered; the one asked for when not given.
-            provider: Who answered, by the provider's own name.
-            status: How the call ended.
-            source: Who says what was used.
-            unreported_reason: Why there is no usage; `provider_silent` when not given.
-            response_id: The provider's id of the response.
-            service_tier: The tier that served the call.
-            error_type: The class name of the exception that ended the call.
-        """
-        with self._lock:
-            if self._is_finished:
-                return None
-            self._is_finished = True
-        if self._recorder is None:
-            return None
-        if usage is None:
-            unreported_reason = unreported_reason or "provider_silent"
-        ended, first = time.perf_counter(), self._first_token_at
-        return self._recorder.receive(
-            UsageRecord(
-                id=time_ordered_id(),
-                at=datetime.now(timezone.utc),
-                usage=usage or TokenUsage(),
-                scope=self.scope,
-                model=model or self.model,
-                provider=provider or self.provider,
-                operation=self.operation,
-                status=status,
-                source=source,
-                unreported_reason=unreported_reason,
-                service_tier=service_tier,
-                duration_seconds=round(ended - self._began, 6),
-                time_to_first_token_seconds=first and round(first - self._began, 6),
-                tool_name=self.tool_name,
-                handler=self.handler,
-                response_id=response_id,
-                error_type=error_type,
-            )
-        )
 
 
 class Meter:
@@ -146,6 +31,9 @@ class Meter:
         """Where calls go that begin outside any scope: the tracker constructed last."""
         self.barriers: list[Callable[[], None]] = []
         """What waits for a framework's late callbacks; handlers add theirs."""
+        self.finders: list[Callable[[], OpenCall | None]] = []
+        """What finds the call around one that begins now where its context does not tell, as
+        beneath a generator that is drained elsewhere; handlers add theirs."""
 
     def settle(self) -> None:
         """Let the callbacks land that frameworks fire after a call has returned."""
@@ -197,7 +85,44 @@ class Meter:
         call.model = model
         call.provider = provider
         call.tool_name = tool_name or tool_in_force()
+        self._nest(call)
+        # A sibling begun before may still wait for its request, as in a batch.
+        calls_around.set((*(c for c in calls_around.get() if not c.is_finished), call))
         return call
+
+    def begin_on_wire(
+        self,
+        handler: str,
+        operation: Operation = "chat",
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        only_inside: bool = False,
+    ) -> OpenCall | None:
+        """
+        Begin the call of an SDK that sends the request itself: nothing is nearer the wire.
+
+        Args:
+            handler: The handler's name.
+            operation: What the call does.
+            model: The model that is asked for.
+            provider: Who is asked.
+            only_inside: Whether calls that no framework's call surrounds do not count.
+        """
+        scope, owner = current_attribution()
+        recorder = owner if owner is not None else self.default_recorder
+        call = OpenCall(recorder, scope, handler=handler, operation=operation)  # type: ignore[arg-type]  # as above
+        call.model = model
+        call.provider = provider
+        call.tool_name = tool_in_force()
+        return call if self._nest(call) or not only_inside else None
+
+    def _nest(self, call: OpenCall) -> bool:
+        """Put a call that begins now inside the one around it, if there is one."""
+        if nest(call, calls_around.get()):
+            return True
+        found = [each for find in self.finders if (each := find()) is not None]
+        return nest(call, found)
 
 
 meter: Final = Meter()

@@ -1,0 +1,243 @@
+"""A call that has begun, and how calls for the same request nest."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime, timezone
+from threading import RLock
+from typing import Final, NamedTuple, Protocol
+
+from .ids import time_ordered_id
+from .usage import CallStatus, Operation, Scope, Source, TokenUsage, UsageRecord
+
+__all__ = ["CallEnd", "OpenCall", "Recorder", "calls_around", "nest"]
+
+# Reentrant: the garbage collector may end a stream, and so finish its call, anywhere.
+_nesting_lock = RLock()
+calls_around: Final[ContextVar[tuple[OpenCall, ...]]] = ContextVar("agentsight_calls", default=())
+
+
+class Recorder(Protocol):
+    """What takes finished calls: a tracker."""
+
+    def receive(self, record: UsageRecord) -> UsageRecord | None:
+        """Price, keep and count a record; None when the call was counted before."""
+
+
+class CallEnd(NamedTuple):
+    """How a call ended, as its handler tells it."""
+
+    usage: TokenUsage | None
+    model: str | None
+    provider: str | None
+    status: CallStatus
+    source: Source
+    unreported_reason: str | None
+    response_id: str | None
+    service_tier: str | None
+    error_type: str | None
+
+
+class OpenCall:
+    """
+    A call that has begun. It finishes once; whatever comes later is ignored.
+
+    Calls nest: a framework begins one, a client library beneath it another for the same
+    request, and the SDK that sends it a third. Each is the `inner` of the one around it. The
+    innermost that knows the usage records it, with the scope, the tool and the time of the
+    outermost; the calls around it then record nothing.
+    """
+
+    __slots__ = (
+        "began",
+        "first_token_at",
+        "handler",
+        "has_record",
+        "inner",
+        "is_finished",
+        "model",
+        "operation",
+        "outer",
+        "provider",
+        "recorder",
+        "scope",
+        "told",
+        "tool_name",
+    )
+
+    def __init__(
+        self, recorder: Recorder | None, scope: Scope, *, handler: str, operation: Operation
+    ) -> None:
+        self.recorder = recorder
+        self.began = time.perf_counter()
+        self.first_token_at: float | None = None
+        self.is_finished = False
+        """Whether the call was finished or dropped."""
+        self.has_record = False
+        """Whether a call nearer the wire has recorded what this one used."""
+        self.inner: OpenCall | None = None
+        self.outer: OpenCall | None = None
+        self.told: CallEnd | None = None
+        """What the handler told while the inner call was not through."""
+        self.scope = scope
+        self.handler = handler
+        self.operation: Operation = operation
+        self.model: str | None = None
+        self.provider: str | None = None
+        self.tool_name: str | None = None
+
+    def first_token(self) -> None:
+        """Note the time of the first token; later calls change nothing."""
+        if self.first_token_at is None:
+            self.first_token_at = time.perf_counter()
+            if self.outer is not None:
+                self.outer.first_token()
+
+    def drop(self) -> None:
+        """Forget the call, and those around it: nothing was sent to a provider."""
+        call: OpenCall | None = self
+        while call is not None:
+            call.is_finished = True
+            call = call.outer
+
+    def finish(  # noqa: PLR0913  # each is a fact that only the handler knows
+        self,
+        usage: TokenUsage | None,
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        status: CallStatus = "ok",
+        source: Source = "provider",
+        unreported_reason: str | None = None,
+        response_id: str | None = None,
+        service_tier: str | None = None,
+        error_type: str | None = None,
+    ) -> UsageRecord | None:
+        """
+        Record the call, in the scope in which it began.
+
+        Args:
+            usage: What the provider said; None is recorded as unreported.
+            model: The model that answered; the one asked for when not given.
+            provider: Who answered, by the provider's own name.
+            status: How the call ended.
+            source: Who says what was used.
+            unreported_reason: Why there is no usage; `provider_silent` when not given.
+            response_id: The provider's id of the response.
+            service_tier: The tier that served the call.
+            error_type: The class name of the exception that ended the call.
+
+        Returns:
+            The record; None where another call has it, or will have it.
+        """
+        end = CallEnd(
+            usage=usage,
+            model=model or self.model,
+            provider=provider or self.provider,
+            status=status,
+            source=source,
+            unreported_reason=(
+                None if usage is not None else unreported_reason or "provider_silent"
+            ),
+            response_id=response_id,
+            service_tier=service_tier,
+            error_type=error_type,
+        )
+        with _nesting_lock:
+            if self.is_finished:
+                return None
+            self.is_finished = True
+            if self.has_record:
+                return None
+            if self.inner is not None and not self.inner.is_finished:
+                self.told = end  # the call nearer the wire is not through
+                return None
+            outer = self.outer
+            if usage is None and outer is not None and not outer.has_record:
+                if not outer.is_finished:
+                    return None  # the call around this one may know more
+                end = outer.told or end
+            while outer is not None:
+                outer.has_record = True
+                outer = outer.outer
+        return self._record(end)
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Let the calls that begin in this block be the inner ones of this."""
+        token = calls_around.set((self,))
+        try:
+            yield
+        finally:
+            calls_around.reset(token)
+
+    def may_hold(self, handler: str, operation: Operation) -> bool:
+        """Tell whether a call of another handler that begins now can be for this request."""
+        if self.is_finished or self.handler == handler:
+            return False
+        if (operation == "embedding") != (self.operation == "embedding"):
+            return False
+        if self.inner is not None:
+            return self.inner.is_finished
+        # Where an answer came without a call nearer the wire, there is none to come.
+        return self.first_token_at is None
+
+    def take_in(self, inner: OpenCall) -> None:
+        """Make a call that begins now the inner one of this."""
+        self.inner = inner
+        inner.outer = self
+
+    def _record(self, end: CallEnd) -> UsageRecord | None:
+        outermost = self
+        while outermost.outer is not None:
+            outermost = outermost.outer
+        if outermost.recorder is None:
+            return None
+        ended, first = time.perf_counter(), outermost.first_token_at
+        return outermost.recorder.receive(
+            UsageRecord(
+                id=time_ordered_id(),
+                at=datetime.now(timezone.utc),
+                usage=end.usage or TokenUsage(),
+                scope=outermost.scope,
+                model=end.model or outermost.model,
+                provider=end.provider or outermost.provider,
+                operation=self.operation,
+                status=end.status,
+                source=end.source,
+                unreported_reason=end.unreported_reason,
+                service_tier=end.service_tier,
+                duration_seconds=round(ended - outermost.began, 6),
+                time_to_first_token_seconds=first and round(first - outermost.began, 6),
+                tool_name=outermost.tool_name,
+                handler=outermost.handler,
+                response_id=end.response_id,
+                error_type=end.error_type,
+            )
+        )
+
+
+def nest(call: OpenCall, candidates: Iterable[OpenCall]) -> bool:
+    """Put a call that begins now inside the first of the candidates that may hold it."""
+    able = [c for c in candidates if c.may_hold(call.handler, call.operation)]
+    if not able:
+        return False
+    with _nesting_lock:
+        # One that holds no call yet comes first: those of a batch are sent in their order.
+        for outer in sorted(able, key=lambda c: c.inner is not None):
+            if outer.may_hold(call.handler, call.operation):
+                outer.take_in(call)
+                return True
+    return False
+
+
+def _begin_anew_in_child() -> None:
+    global _nesting_lock
+    _nesting_lock = RLock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)
