@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timezone
-from importlib.resources import files
+from pathlib import Path
 from threading import Lock
 from typing import Final, Protocol
 
@@ -139,6 +139,7 @@ class Catalog:
         return msgspec.structs.replace(newer, rows=older + newer.rows)
 
 
+_FILE: Final = Path(__file__).with_name("data") / "prices.txt"
 _lock: Final = Lock()
 _bundled: LineTable | None = None
 
@@ -148,5 +149,5 @@ def bundled_table() -> LineTable:
     global _bundled
     with _lock:
         if _bundled is None:
-            _bundled = LineTable((files(__package__) / "data" / "prices.txt").read_bytes())
+            _bundled = LineTable(_FILE.read_bytes())
         return _bundled

@@ -23,10 +23,10 @@ from .catalog import Catalog, Overlay, bundled_table
 from .cost import cost_of, rounded
 from .installed_map import installed_map
 from .model_price import ModelPrice, model_price_of
+from .names import Match
 from .price_book import Line, PriceBook
 from .price_file import read_price_file
 from .rate_card import RateCard, details_of
-from .rows import Entry
 
 __all__ = ["CostEstimator"]
 
@@ -185,7 +185,7 @@ class CostEstimator:
             self._warn_inconsistent(usage, model)
         return cost
 
-    def match(self, model: str, *, provider: str | None = None) -> tuple[Entry, str] | None:
+    def match(self, model: str, *, provider: str | None = None) -> Match | None:
         """Return the catalog's entry of a model and how its name matched; None without one."""
         return self._book.match(model, provider=provider)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import re
 from datetime import date, timedelta
@@ -14,7 +13,7 @@ import msgspec
 from .litellm_overlay import LiteLLMOverlay
 from .rows import Header, Source
 
-__all__ = ["MAP_FILE", "installed_map"]
+__all__ = ["MAP_FILE", "installed_map", "installed_map_file"]
 
 MAP_FILE: Final = "model_prices_and_context_window_backup.json"
 _PREFIX: Final = "litellm-"
@@ -27,19 +26,42 @@ def installed_map(*, newer_than: Header) -> LiteLLMOverlay | None:
     Its own day is not known; its prices hold from the day after the snapshot's.
     """
     try:
-        installed = importlib.metadata.version("litellm")
-        spec = importlib.util.find_spec("litellm")
-    except (importlib.metadata.PackageNotFoundError, ValueError):
+        package = installed_map_file().parent
+    except FileNotFoundError:
         return None
+    installed = _installed_version(package)
     known = max(_numbers(s.name) for s in newer_than.sources if s.name.startswith(_PREFIX))
-    if spec is None or spec.origin is None or _numbers(installed) <= known:
+    if _numbers(installed) <= known:
         return None
     try:
-        data = (Path(spec.origin).parent / MAP_FILE).read_bytes()
+        models = msgspec.json.decode((package / MAP_FILE).read_bytes(), type=dict[str, msgspec.Raw])
         day = date.fromisoformat(newer_than.version) + timedelta(days=1)
-        return LiteLLMOverlay(data, Source(f"{_PREFIX}{installed}", day.isoformat()))
+        return LiteLLMOverlay(models, Source(f"{_PREFIX}{installed}", day.isoformat()))
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def installed_map_file() -> Path:
+    """
+    Return where the map of an installed LiteLLM lies.
+
+    Raises:
+        FileNotFoundError: If LiteLLM is not installed.
+    """
+    try:
+        spec = importlib.util.find_spec("litellm")
+    except ValueError:  # a stand-in without a spec
+        spec = None
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("litellm is not installed")
+    return Path(spec.origin).with_name(MAP_FILE)
+
+
+def _installed_version(package: Path) -> str:
+    """Return the version of a package; its metadata's directory bears it."""
+    # importlib.metadata would say the same, after 20 ms of imports.
+    found = package.parent.glob(f"{_PREFIX}*.dist-info")
+    return max((path.stem.removeprefix(_PREFIX) for path in found), key=_numbers, default="")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

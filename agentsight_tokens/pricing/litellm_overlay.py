@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -17,15 +17,11 @@ class LiteLLMOverlay:
     The models of a cost map.
 
     Args:
-        data: The map as JSON.
+        models: The undecoded entries of the map by key.
         source: Whose map it is, and the day from which its prices hold.
-
-    Raises:
-        msgspec.DecodeError: If the data are no JSON object.
     """
 
-    def __init__(self, data: bytes, source: Source) -> None:
-        models = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    def __init__(self, models: Mapping[str, msgspec.Raw], source: Source) -> None:
         self.source = source
         self._models = {
             key.lower(): (key, raw) for key, raw in models.items() if key not in RESERVED_KEYS

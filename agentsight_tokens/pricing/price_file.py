@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -17,18 +19,10 @@ from .litellm_overlay import LiteLLMOverlay
 from .model_price import dated_prices_of
 from .rows import Entry, Row, Source
 
-__all__ = ["PriceFile", "UpdateFile", "latest_update", "read_price_file"]
+__all__ = ["PriceFile", "latest_update", "read_price_file"]
 
 
-class UpdateFile(msgspec.Struct, forbid_unknown_fields=True):
-    """What `prices update` writes: a cost map, and where it came from."""
-
-    fetched_at: datetime
-    origin: str
-    """The address, path or package version that it was taken from."""
-    sha256: str
-    """Of the map as it was taken."""
-    litellm_cost_map: msgspec.Raw
+_UPDATE: Final = re.compile(r"prices-(\d{4}-\d{2}-\d{2})\.json")
 
 
 class _OwnPrices(msgspec.Struct, forbid_unknown_fields=True):
@@ -85,7 +79,8 @@ class PriceFile:
 
 def latest_update(directory: str | os.PathLike[str]) -> Path | None:
     """Return the newest file that `prices update` wrote into a directory; None without one."""
-    return max(Path(directory).glob("prices-*.json"), default=None)
+    files = (file for file in Path(directory).glob("prices-*.json") if _UPDATE.fullmatch(file.name))
+    return max(files, default=None)
 
 
 def read_price_file(path: str | os.PathLike[str]) -> PriceFile:
@@ -112,17 +107,30 @@ def read_price_file(path: str | os.PathLike[str]) -> PriceFile:
 
 def _read(file: Path) -> PriceFile:
     data = file.read_bytes()
-    keys = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).keys()
-    if "litellm_cost_map" in keys:
-        update = msgspec.json.decode(data, type=UpdateFile)
-        source = Source(update.origin, update.fetched_at.date().isoformat())
-        return PriceFile(source, cost_map=LiteLLMOverlay(bytes(update.litellm_cost_map), source))
-    written = datetime.fromtimestamp(file.stat().st_mtime, timezone.utc).date().isoformat()
-    source = Source(file.name, written)
-    if keys and keys <= {"prices", "deployments"}:
+    _check_sum(file, data)
+    models = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    named = _UPDATE.fullmatch(file.name)
+    if named:
+        day = named[1]
+    else:
+        day = datetime.fromtimestamp(file.stat().st_mtime, timezone.utc).date().isoformat()
+    source = Source(file.name, day)
+    if models and models.keys() <= {"prices", "deployments"}:
         own = msgspec.json.decode(data, type=_OwnPrices)
         return PriceFile(source, prices=_exact(own.prices), deployments=own.deployments)
-    return PriceFile(source, cost_map=LiteLLMOverlay(data, source))
+    return PriceFile(source, cost_map=LiteLLMOverlay(models, source))
+
+
+def _check_sum(file: Path, data: bytes) -> None:
+    """Compare a file with the sum that was written beside it, if there is one."""
+    beside = file.with_name(f"{file.name}.sha256")
+    if beside.exists():
+        expected = beside.read_text().split()[0]
+        found = hashlib.sha256(data).hexdigest()
+        if found != expected:
+            raise ConfigurationError(
+                f"its sha256 is {found}, not {expected} as {beside.name!r} says"
+            )
 
 
 def _exact(value: Any) -> Any:
