@@ -1,0 +1,95 @@
+"""`report`: usage by conversation, user, model, day or anything else that is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .embedded import DataDirectory, configuration, reading
+from .filters import Selection, selecting
+from .rows import FormatOption, OutputFormat, usage_fields, usage_rows, write_rows
+
+if TYPE_CHECKING:
+    from agentsight_tokens.backend.analytics import UsageReport
+
+__all__ = ["report"]
+
+_KNOWN = (
+    "conversation, session, user, org, agent, feature, model, provider, operation, status, "
+    "source, handler, tool, tier, environment, hour, day, week, month, year"
+)
+
+
+@selecting
+def report(
+    *,
+    selection: Selection,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[,NAME]",
+            help=f"What a row stands for, or several at once: {_KNOWN}.",
+            show_default="conversation",
+        ),
+    ] = None,
+    output_format: FormatOption = OutputFormat.table,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Only the first N rows; the total is of all."),
+    ] = None,
+    data_dir: DataDirectory = None,
+) -> None:
+    """
+    Show who used what, and what it cost.
+
+    Rows come in the order of time if --by names a period, else the costliest
+    first. The cost is that of the calls that have a price; tokens without one
+    are unpriced, and calls of which the provider never said what they used are
+    unreported. Embedded tokens are not part of the total.
+
+    JSON is a list of rows, cost_usd a string with every digit; [] for nothing.
+
+    [bold]Examples[/]
+
+      agentsight-tokens report --by user
+
+      agentsight-tokens report --by day,model --since 7d --timezone Europe/Berlin
+
+      agentsight-tokens report --by model --user ana --format csv > ana.csv
+    """
+    from agentsight_tokens.backend.analytics import DIMENSIONS, usage_by
+
+    names = [name.strip().lower() for given in by or ["conversation"] for name in given.split(",")]
+    unknown = next((n for n in names if n not in {*DIMENSIONS, *DIMENSIONS.values()}), None)
+    if unknown is not None:
+        raise typer.BadParameter(
+            f"{unknown!r} is nothing to group by; known are {', '.join(DIMENSIONS)}",
+            param_hint="--by",
+        )
+    config = configuration(data_dir)
+    with reading(config) as store:
+        found = usage_by(store, names, where=selection.where, zone=selection.zone)
+        shown = found._replace(groups=found.groups[:limit])
+        if output_format is not OutputFormat.table:
+            write_rows(usage_rows(shown), output_format, usage_fields(shown))
+            return
+        from .nothing import print_nothing
+        from .screen import screen
+        from .usage_table import print_usage, print_what_is_missing
+
+        if not found.groups:
+            print_nothing(config, store, selection)
+            return
+        console = screen()
+        title = _title(shown, selection) if console.is_terminal else None
+        print_usage(console, shown, title=title)
+        if len(shown.groups) < len(found.groups):
+            hidden = len(found.groups) - len(shown.groups)
+            console.print(f"{hidden:,} more rows: the total is of all of them, --limit shows more.")
+        print_what_is_missing(console, found.total)
+
+
+def _title(report: UsageReport, selection: Selection) -> str:
+    names = " and ".join(key.removesuffix("_id").replace("_", " ") for key in report.by)
+    return f"Usage by {names}" + (f" · {selection.words}" if selection.where else "")

@@ -1,0 +1,120 @@
+"""Rows for programs: flat mappings, written as JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+import typer
+
+from agentsight_tokens.summary import UsageSummary
+from agentsight_tokens.usage import Scope, TokenUsage, UsageRecord, usd
+
+if TYPE_CHECKING:
+    from agentsight_tokens.backend.analytics import UsageReport
+
+__all__ = [
+    "CALL_FIELDS",
+    "FormatOption",
+    "OutputFormat",
+    "call_row",
+    "exact",
+    "usage_fields",
+    "usage_rows",
+    "write_rows",
+]
+
+
+class OutputFormat(str, Enum):
+    """How a command prints what it found."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+FormatOption = Annotated[
+    OutputFormat, typer.Option("--format", help="table to read, json and csv to go on with.")
+]
+
+
+def exact(pico_usd: int | None) -> str | None:
+    """Return a cost in USD with every digit it has: `0.000123`; None stays None."""
+    if pico_usd is None:
+        return None
+    text = f"{usd(pico_usd):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def usage_rows(report: UsageReport) -> list[dict[str, Any]]:
+    """Return a row for each group: its key, its counters and its cost."""
+    return [
+        {**dict(zip(report.by, key, strict=True)), **_usage_row(usage)}
+        for key, usage in report.groups
+    ]
+
+
+def usage_fields(report: UsageReport) -> list[str]:
+    """Return the fields of a report's rows."""
+    return [*report.by, *_usage_row(UsageSummary())]
+
+
+def _usage_row(usage: UsageSummary) -> dict[str, Any]:
+    return {
+        **{name: getattr(usage, name) for name in TokenUsage.__struct_fields__},
+        "calls": usage.request_count,
+        "cost_usd": exact(usage.cost_pico_usd),
+        "unpriced_calls": usage.unpriced_calls,
+        "unpriced_tokens": usage.unpriced_tokens,
+        "unreported_calls": usage.unreported_calls,
+        "estimated_calls": usage.estimated_calls,
+    }
+
+
+def call_row(record: UsageRecord) -> dict[str, Any]:
+    """Return a call as one flat row; `cost_usd` is None where the call has no price."""
+    plain = {
+        name.replace("pico_usd", "usd"): exact(value) if name.endswith("pico_usd") else value
+        for name, value in msgspec.structs.asdict(record).items()
+        if name not in {"id", "at", "usage", "scope"}
+    }
+    scope = {name: getattr(record.scope, name) for name in Scope.__struct_fields__}
+    usage = {name: getattr(record.usage, name) for name in TokenUsage.__struct_fields__}
+    return {"id": record.id, "at": record.at, **scope, **usage, **plain}
+
+
+CALL_FIELDS: Final = tuple(call_row(UsageRecord(id="", at=datetime.now(timezone.utc))))
+"""The fields of a call's row."""
+
+
+def write_rows(
+    rows: Sequence[Mapping[str, Any]], output_format: OutputFormat, fields: Iterable[str]
+) -> None:
+    """
+    Print rows as JSON or CSV.
+
+    Args:
+        rows: The rows, all with the same keys.
+        output_format: JSON or CSV.
+        fields: Those keys, for the header of a CSV.
+    """
+    if output_format is OutputFormat.json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(list(rows)), indent=2))
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(fields)
+    for row in rows:
+        writer.writerow(_plain(value) for value in row.values())
+    typer.echo(text.getvalue(), nl=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return " ".join(value)
+    return value.isoformat() if hasattr(value, "isoformat") else value
