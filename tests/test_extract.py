@@ -315,7 +315,7 @@ EXPECTED: dict[str, Extracted] = {
         used(120, 30, read=112), "Qwen/Qwen3-8B", "vllm", response_id="chatcmpl-6a1f0d4b"
     ),
     "perplexity_sonar": expected(
-        used(26, 832),
+        used(26, 832, searches=1),
         "sonar-pro",
         "perplexity",
         response_id="66f3900f-e32e",
@@ -632,6 +632,14 @@ def test_invoke_model_of_an_openai_model() -> None:
     assert bedrock_invoke_model(recorded("openai_chat_null_details")).usage == TokenUsage(
         input_tokens=11, output_tokens=7
     )
+
+
+def test_perplexity_without_a_search() -> None:
+    """A Perplexity model that did not search bills no search."""
+    body = recorded("perplexity_sonar")
+    del body["usage"]["search_context_size"]
+
+    assert extract_usage(body).usage == TokenUsage(input_tokens=26, output_tokens=832)
 
 
 def test_cost_of_a_key_of_the_users_own() -> None:

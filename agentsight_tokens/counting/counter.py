@@ -111,7 +111,7 @@ class TokenCounter:
         is primed with takes 3. Tool definitions and images follow the documented rules. What a
         tool call takes is not documented: its name and arguments are counted.
 
-        https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken, read 2026-11-22.
+        https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken, checked 2026-11-22.
 
         Args:
             messages: Dicts, an SDK's objects or LangChain messages.

@@ -49,7 +49,7 @@ def image_tokens(width: int, height: int, *, model: str | None = None, detail: s
     base alone. Patches: every patch of 32 pixels is counted, after scaling down to 1,536
     patches, times the model's multiplier.
 
-    https://platform.openai.com/docs/guides/images-vision#calculating-costs, read 2026-11-22.
+    https://platform.openai.com/docs/guides/images-vision#calculating-costs, checked 2026-11-22.
 
     Args:
         width: In pixels.

@@ -129,8 +129,8 @@ def tool_tokens(tools: Iterable[Any], encoding: str, count: Callable[[str], int]
     It covers functions with properties and enums; objects within properties are counted in
     the same way, which is not documented.
 
-    https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken (section 7), read
-    2026-11-22.
+    https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken (section 7),
+    checked 2026-11-22.
 
     Args:
         tools: The definitions, as OpenAI or Anthropic take them.

@@ -4,6 +4,10 @@ From a provider's response to its usage.
 Every function is pure, takes the SDK's object, a dict or decoded JSON, and imports no SDK.
 `<provider>(response)` returns an `Extracted`, `<provider>_usage(usage)` a `TokenUsage` of the
 response's usage object alone, and `extract_usage` finds the right one by the shape.
+
+The pages that the docstrings name were checked in copies and against the types of openai 2.54,
+anthropic 2.12, google-genai 3.4, botocore 1.44, mistralai 3.7, cohere 7.3, groq 1.7,
+together 3.1, ollama 0.6 and xai-sdk 1.21.
 """
 
 from __future__ import annotations
@@ -34,10 +38,11 @@ from .from_openai import (
     openai_usage,
 )
 from .reading import Extracted
-from .recognition import KNOWN_SHAPES, extract_usage
+from .recognition import KNOWN_SHAPES, PROVIDER_NAMES, extract_usage
 
 __all__ = [
     "KNOWN_SHAPES",
+    "PROVIDER_NAMES",
     "Extracted",
     "anthropic_message",
     "anthropic_usage",

@@ -92,7 +92,7 @@ def by_provider(found: Extracted, response: Any, provider: str | None) -> Extrac
         if searches and not usage.web_search_requests:
             usage = msgspec.structs.replace(usage, web_search_requests=searches)
         if provider == "perplexity":
-            usage = _without_free_citations(usage, found.model, reported)
+            usage = _billed_by_perplexity(usage, found.model, reported)
     return msgspec.structs.replace(
         found,
         usage=usage,
@@ -102,12 +102,20 @@ def by_provider(found: Extracted, response: Any, provider: str | None) -> Extrac
     )
 
 
-def _without_free_citations(usage: TokenUsage, model: str | None, reported: Any) -> TokenUsage:
-    """Return the usage without the citations, which only the deep research models bill."""
-    citations = count(reported, "citation_tokens")
-    if not citations or model is None or "deep-research" in model:
+def _billed_by_perplexity(usage: TokenUsage, model: str | None, reported: Any) -> TokenUsage:
+    """
+    Return the usage without what only the deep research models bill.
+
+    The others bill no citations, and one fee for the searches of a request.
+    """
+    if model is None or "deep-research" in model:
         return usage
-    return msgspec.structs.replace(usage, input_tokens=usage.input_tokens - citations)
+    is_searched = usage.web_search_requests or has(reported, "search_context_size")
+    return msgspec.structs.replace(
+        usage,
+        input_tokens=usage.input_tokens - count(reported, "citation_tokens"),
+        web_search_requests=1 if is_searched else 0,
+    )
 
 
 def _named_provider(response: Any) -> str | None:
@@ -191,5 +199,12 @@ def mistral(response: Any) -> Extracted:
 
 
 def perplexity(response: Any) -> Extracted:
-    """Return the use of a Perplexity response. See `perplexity_usage` for what overlaps."""
+    """
+    Return the use of a Perplexity response. See `perplexity_usage` for what overlaps.
+
+    Only sonar-deep-research bills citations and each search query; the other models bill a fee
+    for the request, which counts as one search.
+
+    https://docs.perplexity.ai/getting-started/pricing, checked 2026-11-22.
+    """
     return compatible_chat(response, "perplexity")

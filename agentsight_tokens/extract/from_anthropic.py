@@ -48,7 +48,7 @@ def anthropic_usage(usage: Any, *, start: Any = None) -> TokenUsage:
 
     https://platform.claude.com/docs/en/build-with-claude/prompt-caching,
     https://platform.claude.com/docs/en/build-with-claude/streaming and
-    https://platform.claude.com/docs/en/build-with-claude/compaction, read 2026-11-22.
+    https://platform.claude.com/docs/en/build-with-claude/compaction, checked 2026-11-22.
     """
     if start is not None:
         usage = _Merged(usage, start)
@@ -90,7 +90,7 @@ def anthropic_message(response: Any, *, start: Any = None) -> Extracted:
         start: The stream's `message_start` event when `response` is its `message_delta`.
 
     https://platform.claude.com/docs/en/api/messages and
-    https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool, read 2026-11-22.
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool, checked 2026-11-22.
     """
     message = field(field(response, "result"), "message") or field(response, "message")
     if message is None or isinstance(message, str):

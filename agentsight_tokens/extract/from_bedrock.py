@@ -37,7 +37,7 @@ def bedrock_usage(usage: Any) -> TokenUsage:
     `cacheWriteInputTokens`, and `cacheDetails` splits the writes by lifetime.
 
     https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html and
-    https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html, read 2026-11-22.
+    https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html, checked 2026-11-22.
     """
     lifetimes = items(usage, "cacheDetails")
     by_lifetime = sum(count(detail, "inputTokens") for detail in lifetimes)
@@ -63,7 +63,7 @@ def bedrock_converse(response: Any) -> Extracted:
     `bedrock_usage` for what overlaps.
 
     https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html,
-    read 2026-11-22.
+    checked 2026-11-22.
     """
     event = field(response, "metadata")
     if event is not None:
@@ -90,7 +90,7 @@ def bedrock_invoke_model(response: Any) -> Extracted:
     Titan and Llama know no cache. A body that boto3 has not read yet is left unread.
 
     https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html and
-    https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html, read 2026-11-22.
+    https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters.html, checked 2026-11-22.
     """
     answer = field(response, "ResponseMetadata")
     headers = field(answer, "HTTPHeaders")

@@ -22,7 +22,7 @@ def cohere_usage(usage: Any) -> TokenUsage:
     input.
 
     https://docs.cohere.com/reference/chat and
-    https://docs.cohere.com/docs/how-does-cohere-pricing-work, read 2026-11-22.
+    https://docs.cohere.com/docs/how-does-cohere-pricing-work, checked 2026-11-22.
     """
     units = field(usage, "billed_units")
     if not has(units, *_COUNTS):
@@ -42,7 +42,7 @@ def cohere(response: Any) -> Extracted:
     `cohere_usage` for what overlaps.
 
     https://docs.cohere.com/reference/chat, https://docs.cohere.com/reference/embed and
-    https://docs.cohere.com/reference/rerank, read 2026-11-22.
+    https://docs.cohere.com/reference/rerank, checked 2026-11-22.
     """
     delta = field(response, "delta")
     if delta is not None and has(delta, "usage"):

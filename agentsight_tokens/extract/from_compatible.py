@@ -34,7 +34,7 @@ def xai_usage(usage: Any) -> TokenUsage:
 
     https://docs.x.ai/docs/api-reference#chat-completions,
     https://docs.x.ai/docs/guides/reasoning and
-    https://docs.x.ai/docs/guides/tools/overview, read 2026-11-22.
+    https://docs.x.ai/docs/guides/tools/overview, checked 2026-11-22.
     """
     base = openai_usage(usage)
     completion = count(usage, "completion_tokens")
@@ -64,7 +64,7 @@ def deepseek_usage(usage: Any) -> TokenUsage:
     `prompt_tokens` equals `prompt_cache_hit_tokens` + `prompt_cache_miss_tokens`; reasoning is
     part of `completion_tokens`.
 
-    https://api-docs.deepseek.com/api/create-chat-completion, read 2026-11-22.
+    https://api-docs.deepseek.com/api/create-chat-completion, checked 2026-11-22.
     """
     return openai_usage(usage)
 
@@ -74,7 +74,7 @@ def groq_usage(usage: Any) -> TokenUsage:
     Return a usage object of Groq: cached tokens are part of the prompt, reasoning of the output.
 
     https://console.groq.com/docs/api-reference#chat-create and
-    https://console.groq.com/docs/prompt-caching, read 2026-11-22.
+    https://console.groq.com/docs/prompt-caching, checked 2026-11-22.
     """
     return openai_usage(usage)
 
@@ -83,7 +83,7 @@ def together_usage(usage: Any) -> TokenUsage:
     """
     Return a usage object of Together: `cached_tokens`, where sent, is part of the prompt.
 
-    https://docs.together.ai/reference/chat-completions-1, read 2026-11-22.
+    https://docs.together.ai/reference/chat-completions-1, checked 2026-11-22.
     """
     return openai_usage(usage)
 
@@ -94,7 +94,7 @@ def vllm_usage(usage: Any) -> TokenUsage:
 
     They are sent only when the server runs with `--enable-prompt-tokens-details`.
 
-    https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html, read 2026-11-22.
+    https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html, checked 2026-11-22.
     """
     return openai_usage(usage)
 
@@ -106,7 +106,7 @@ def mistral_usage(usage: Any) -> TokenUsage:
     Cached tokens are part of `prompt_tokens`. In conversations `connector_tokens` stand beside
     the prompt, and `total_tokens` is the sum of the three.
 
-    https://docs.mistral.ai/api/, read 2026-11-22.
+    https://docs.mistral.ai/api/, checked 2026-11-22.
     """
     base = openai_usage(usage)
     connectors = count(usage, "connector_tokens")
@@ -127,10 +127,11 @@ def perplexity_usage(usage: Any) -> TokenUsage:
 
     `citation_tokens` (input) and `reasoning_tokens` (output) of sonar-deep-research are billed
     beside `prompt_tokens` and `completion_tokens`, and are in neither of them nor in
-    `total_tokens`. `num_search_queries` are its billed searches.
+    `total_tokens`. `num_search_queries` are its billed searches. See `perplexity` for the other
+    models.
 
     https://docs.perplexity.ai/getting-started/models/models/sonar-deep-research and
-    https://docs.perplexity.ai/getting-started/pricing, read 2026-11-22.
+    https://docs.perplexity.ai/getting-started/pricing, checked 2026-11-22.
     """
     base = openai_usage(usage)
     beside = count(usage, "reasoning_tokens")
@@ -153,7 +154,7 @@ def gemini_compatible_usage(usage: Any) -> TokenUsage:
 
     Thoughts are in `total_tokens` alone, and are output.
 
-    https://ai.google.dev/gemini-api/docs/openai, read 2026-11-22.
+    https://ai.google.dev/gemini-api/docs/openai, checked 2026-11-22.
     """
     base = openai_usage(usage)
     thoughts = base.total_tokens - base.input_tokens - base.output_tokens

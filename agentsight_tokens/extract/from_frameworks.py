@@ -34,7 +34,7 @@ def langchain_usage(usage: Any) -> TokenUsage:
     it sends the writes by lifetime.
 
     https://reference.langchain.com/python/langchain_core/messages/#langchain_core.messages.ai.UsageMetadata,
-    read 2026-11-22.
+    checked 2026-11-22.
     """
     read = field(usage, "input_token_details") or {}
     made = field(usage, "output_token_details") or {}

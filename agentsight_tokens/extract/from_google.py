@@ -36,7 +36,7 @@ def gemini_usage(usage: Any) -> TokenUsage:
 
     https://ai.google.dev/api/generate-content#UsageMetadata and
     https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse#UsageMetadata,
-    read 2026-11-22.
+    checked 2026-11-22.
     """
     prompt = count(usage, "prompt_token_count", "promptTokenCount") + count(
         usage, "tool_use_prompt_token_count", "toolUsePromptTokenCount"
@@ -96,7 +96,7 @@ def gemini(response: Any) -> Extracted:
     what overlaps.
 
     https://ai.google.dev/api/generate-content#GenerateContentResponse and
-    https://ai.google.dev/gemini-api/docs/google-search, read 2026-11-22.
+    https://ai.google.dev/gemini-api/docs/google-search, checked 2026-11-22.
     """
     return _generated(response, "gemini")
 
@@ -110,7 +110,7 @@ def vertex(response: Any) -> Extracted:
 
     https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/inference and
     https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api,
-    read 2026-11-22.
+    checked 2026-11-22.
     """
     embeddings = items(response, "predictions", "embeddings")
     if embeddings:

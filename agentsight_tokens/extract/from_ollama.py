@@ -19,7 +19,7 @@ def ollama_usage(usage: Any) -> TokenUsage:
 
     Thinking is part of `eval_count`. Nothing overlaps.
 
-    https://docs.ollama.com/api/usage, read 2026-11-22.
+    https://docs.ollama.com/api/usage, checked 2026-11-22.
     """
     return TokenUsage(
         input_tokens=count(usage, "prompt_eval_count"),
@@ -31,7 +31,7 @@ def ollama(response: Any) -> Extracted:
     """
     Return the use of a chat, generate or embed response, or of the last chunk of a stream.
 
-    https://docs.ollama.com/api/chat and https://docs.ollama.com/api/embed, read 2026-11-22.
+    https://docs.ollama.com/api/chat and https://docs.ollama.com/api/embed, checked 2026-11-22.
     """
     operation: Operation = "chat"
     if has(response, "embeddings", "embedding"):

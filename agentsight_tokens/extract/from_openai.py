@@ -55,7 +55,7 @@ def openai_usage(usage: Any) -> TokenUsage:
     counts reasoning beside the output shows it by its total, and there it is added.
 
     https://platform.openai.com/docs/api-reference/chat/object and
-    https://platform.openai.com/docs/api-reference/responses/object, read 2026-11-22.
+    https://platform.openai.com/docs/api-reference/responses/object, checked 2026-11-22.
     """
     read = field(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details")
     made = field(
@@ -120,9 +120,9 @@ def openai_chat(response: Any) -> Extracted:
     The counts are those of all choices together; every choice was made from one prompt
     that is counted once. See `openai_usage` for what overlaps.
 
-    https://platform.openai.com/docs/api-reference/chat/object, read 2026-11-22. The models
+    https://platform.openai.com/docs/api-reference/chat/object, checked 2026-11-22. The models
     with `-search-` in their name search once before they answer:
-    https://platform.openai.com/docs/guides/tools-web-search, read 2026-11-22.
+    https://platform.openai.com/docs/guides/tools-web-search, checked 2026-11-22.
     """
     found = usage_of(response, "usage", *_COUNTS)
     usage = None if found is None else openai_usage(found)
@@ -140,7 +140,7 @@ def openai_responses(response: Any) -> Extracted:
     and finding in it are not. See `openai_usage` for what overlaps.
 
     https://platform.openai.com/docs/api-reference/responses/object and
-    https://platform.openai.com/docs/guides/tools-web-search, read 2026-11-22.
+    https://platform.openai.com/docs/guides/tools-web-search, checked 2026-11-22.
     """
     whole = field(response, "response")
     if whole is not None and not isinstance(whole, str):
@@ -165,7 +165,7 @@ def openai_completion(response: Any) -> Extracted:
     """
     Return the use of a legacy completion. Nothing overlaps.
 
-    https://platform.openai.com/docs/api-reference/completions/object, read 2026-11-22.
+    https://platform.openai.com/docs/api-reference/completions/object, checked 2026-11-22.
     """
     found = usage_of(response, "usage", *_COUNTS)
     return _extracted(response, None if found is None else openai_usage(found), "completion")
@@ -175,7 +175,7 @@ def openai_embedding_usage(usage: Any) -> TokenUsage:
     """
     Return a usage object of embeddings: the prompt was embedded, and nothing was produced.
 
-    https://platform.openai.com/docs/api-reference/embeddings/object, read 2026-11-22.
+    https://platform.openai.com/docs/api-reference/embeddings/object, checked 2026-11-22.
     """
     return TokenUsage(
         embedding_tokens=count(usage, "prompt_tokens", "input_tokens", "total_tokens")
@@ -186,7 +186,7 @@ def openai_embedding(response: Any) -> Extracted:
     """
     Return the use of an embeddings call. `total_tokens` repeats `prompt_tokens`.
 
-    https://platform.openai.com/docs/api-reference/embeddings/object, read 2026-11-22.
+    https://platform.openai.com/docs/api-reference/embeddings/object, checked 2026-11-22.
     """
     found = usage_of(response, "usage", *_COUNTS)
     usage = None if found is None else openai_embedding_usage(found)
@@ -202,7 +202,7 @@ def openai_media(response: Any) -> Extracted:
     by their duration report no tokens.
 
     https://platform.openai.com/docs/api-reference/images/object and
-    https://platform.openai.com/docs/api-reference/audio/json-object, read 2026-11-22.
+    https://platform.openai.com/docs/api-reference/audio/json-object, checked 2026-11-22.
     """
     found = usage_of(response, "usage", *_COUNTS)
     if found is None:
