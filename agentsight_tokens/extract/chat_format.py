@@ -28,17 +28,22 @@ __all__ = [
 ]
 
 _ONLY_IN_USAGE: Final = {
-    "deepseek": ("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
-    "groq": ("queue_time",),
-    "openrouter": ("cost_details", "is_byok"),
-    "perplexity": ("search_context_size", "citation_tokens", "num_search_queries"),
-    "xai": ("num_sources_used", "cost_in_usd_ticks"),
+    "prompt_cache_hit_tokens": "deepseek",
+    "prompt_cache_miss_tokens": "deepseek",
+    "queue_time": "groq",
+    "cost_details": "openrouter",
+    "is_byok": "openrouter",
+    "search_context_size": "perplexity",
+    "citation_tokens": "perplexity",
+    "num_search_queries": "perplexity",
+    "num_sources_used": "xai",
+    "cost_in_usd_ticks": "xai",
 }
 _ONLY_IN_RESPONSE: Final = {
-    "groq": ("x_groq",),
-    "azure": ("prompt_filter_results",),
-    "together_ai": ("prompt",),
-    "vllm": ("kv_transfer_params",),
+    "x_groq": "groq",
+    "prompt_filter_results": "azure",
+    "prompt": "together_ai",
+    "kv_transfer_params": "vllm",
 }
 _MODELS: Final = {
     "gemini": re.compile(r"(models/)?gemini-"),
@@ -120,18 +125,21 @@ def _billed_by_perplexity(usage: TokenUsage, model: str | None, reported: Any) -
 
 def _named_provider(response: Any) -> str | None:
     """Return the provider that a chat response tells by what only it sends."""
-    usage = field(response, "usage") or response
-    for provider, fields in _ONLY_IN_USAGE.items():
-        if has(usage, *fields):
-            return provider
-    for provider, fields in _ONLY_IN_RESPONSE.items():
-        if has(response, *fields):
-            return provider
+    provider = _owner(field(response, "usage") or response, _ONLY_IN_USAGE)
+    provider = provider or _owner(response, _ONLY_IN_RESPONSE)
+    if provider is not None:
+        return provider
     model = text(response, "model") or ""
-    for provider, name in _MODELS.items():
-        if name.match(model):
-            return provider
+    for name, models in _MODELS.items():
+        if models.match(model):
+            return name
     return _BY_MODULE.get(type(response).__module__.partition(".")[0])
+
+
+def _owner(source: Any, providers: dict[str, str]) -> str | None:
+    if not has(source, *providers):
+        return None
+    return next(name for field_name, name in providers.items() if has(source, field_name))
 
 
 def _reported_cost(usage: Any) -> Decimal | None:
