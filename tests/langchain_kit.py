@@ -124,4 +124,4 @@ def handler_kit(
             deactivate()
             tracker.close()
             assert not usage_callback.runs
-            assert not usage_callback.tools
+            assert not usage_callback.tools.names

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import dispatch_custom_event
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
+from langchain_core.vectorstores import InMemoryVectorStore
 from langgraph.graph import START, StateGraph
 
 from agentsight_tokens.scope import tool_scope
@@ -150,6 +152,39 @@ def test_tool_that_fails(kit: Kit) -> None:
     kit.openai().invoke(D)
 
     assert kit.record().tool_name is None
+
+
+def test_chain_that_fails_in_a_tool(kit: Kit) -> None:
+    """A chain that raised inside a tool is over, and the tool's other calls are the tool's."""
+
+    def fail(text: str) -> str:
+        raise ValueError("no")
+
+    @tool
+    def lookup() -> str:
+        """Look something up."""
+        with pytest.raises(ValueError, match="no"):
+            (RunnableLambda(fail) | str).invoke("x")
+        return str(kit.openai().invoke(D).content)
+
+    lookup.invoke({})
+
+    assert kit.record().tool_name == "lookup"
+
+
+def test_other_events_do_not_matter(kit: Kit) -> None:
+    """Retrievers, retries and the program's own events pass by, and all calls are counted."""
+    retriever = InMemoryVectorStore(kit.embeddings()).as_retriever()
+
+    @RunnableLambda
+    def chain(text: str) -> str:
+        dispatch_custom_event("mine", {})
+        retriever.invoke("[[embedding=9]]")
+        return str(kit.openai().invoke(text).content)
+
+    chain.with_retry(stop_after_attempt=2).invoke(D)
+
+    assert [record.operation for record in kit.records()] == ["embedding", "chat"]
 
 
 def test_tool_scope_of_the_program(kit: Kit) -> None:

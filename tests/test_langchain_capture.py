@@ -292,6 +292,12 @@ SCENARIOS = [
         lambda k: run(k.openai().ainvoke(D, {"callbacks": [usage_callback, usage_callback]})),
         **FULL,
     ),
+    Scenario(
+        "12 twice legacy",
+        lambda k: k.legacy().invoke(
+            "[[in=11 out=7]]", {"callbacks": [usage_callback, usage_callback]}
+        ),
+    ),
     Scenario("14 embeddings", embed, 0, 0, embedding=16, calls=2),
     Scenario("14 embeddings cached", embed_cached, 0, 0, embedding=7),
     Scenario("14 embeddings in a store", embed_in_store, 0, 0, embedding=16, calls=2),

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
@@ -324,7 +324,7 @@ def test_tool_runs_are_bounded() -> None:
     for name in "bc":
         tools.open(uuid4(), name)
 
-    assert len(tools) == 2
+    assert len(tools.names) == 2
     assert tools.name(first) is None
     assert tools.name(None) is None
 
@@ -363,21 +363,36 @@ def test_uninstalled(tmp_path: Path) -> None:
         assert kit.usage().total_tokens == 18
 
 
-def test_wrappers_of_others_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrappers_of_others_survive(tmp_path: Path) -> None:
     """What others wrapped around our patches stays, and ours only passes calls on."""
-    with handler_kit(tmp_path) as kit:
-        ours = BaseChatModel.generate
+    patched = [
+        (BaseChatModel, "generate"),
+        (BaseChatOpenAI, "_stream"),
+        (AsyncCallbackManager, "on_llm_start"),
+    ]
+    originals = [(owner, name, vars(owner)[name]) for owner, name in patched]
 
+    def wrapped(ours: Any) -> Any:
         def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
             return ours(self, *args, **kwargs)
 
-        BaseChatModel.generate = theirs  # type: ignore[method-assign]
-        deactivate()
-        try:
-            assert BaseChatModel.generate is theirs
+        return theirs
+
+    try:
+        with handler_kit(tmp_path) as kit:
+            theirs = {owner: wrapped(vars(owner)[name]) for owner, name in patched}
+            for owner, name in patched:
+                setattr(owner, name, theirs[owner])
+            deactivate()
+
+            assert all(vars(owner)[name] is theirs[owner] for owner, name in patched)
             assert kit.openai().invoke(D).content == "ok"
-        finally:
-            BaseChatModel.generate = ours.__wrapped__  # type: ignore[attr-defined,method-assign]
+            assert len(list(kit.openai().stream(D))) > 0
+            assert run(kit.legacy().ainvoke(D)) == "ok"
+            assert not kit.records()
+    finally:
+        for owner, name, original in originals:
+            setattr(owner, name, original)
 
 
 def test_note_start_outside_generate() -> None:
@@ -410,6 +425,24 @@ def test_word_of_the_program_is_kept(kit: Kit, options: dict[str, Any]) -> None:
     asked = kit.provider.received[0].body.get("stream_options") or {}
     assert not asked.get("include_usage")
     assert kit.record().unreported_reason == "stream_without_usage"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_stream_without_any_chunk(kit: Kit, is_async: bool) -> None:
+    """A stream that ends at once is the program's to see, and no server's word."""
+
+    async def nothing(*args: Any, **kwargs: Any) -> Any:
+        for each in ():
+            yield each
+
+    servers = stream_usage._Servers()
+    model = kit.openai()
+    if is_async:
+        stream = stream_usage._retreating_async(nothing, servers)
+        assert run(drain(stream(model))) == []
+    else:
+        assert list(stream_usage._retreating(lambda self: iter(()), servers)(model)) == []
+    assert not servers.accepting
 
 
 def test_server_that_refuses_stream_options(kit: Kit) -> None:

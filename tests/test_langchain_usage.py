@@ -258,6 +258,29 @@ def test_failure_without_any_response() -> None:
     assert (empty["status"], empty["unreported_reason"]) == ("cancelled", "cancelled")
 
 
+def test_failure_whose_body_is_no_json() -> None:
+    """An answer that is not even JSON tells no usage."""
+    said = message(response_metadata={"status_code": 200, "body": "<html>"})
+    response = LLMResult(generations=[[ChatGeneration(message=said)]])
+
+    found = failure(None, meter.begin("langchain"), ValueError("no"), response)
+
+    assert found["unreported_reason"] == "error_without_usage"
+
+
+def test_siblings_of_a_batch() -> None:
+    """Only the runs of the same request are counted by their sibling."""
+    runs = OpenRuns()
+    mine, sibling, other = (Run(meter.begin("langchain"), batch=n) for n in (1, 1, 2))
+    for each in (mine, sibling, other):
+        runs.open(uuid4(), each)
+
+    runs.count_siblings(mine)
+
+    assert sibling.is_counted_by_sibling
+    assert not other.is_counted_by_sibling
+
+
 @pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
 @pytest.mark.parametrize("mode", ["normal", "every_chunk"])
 def test_protocol_events(kit: Kit, mode: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -170,13 +172,22 @@ def test_installs_are_counted(tracker: ConversationTracker, client: openai.OpenA
     assert (Embeddings.create, AsyncEmbeddings.create) == originals
 
 
-def test_raw_wrapper_from_before(tracker: ConversationTracker, client: openai.OpenAI) -> None:
-    """What holds on to the patched method after the end counts nothing and still works."""
-    install_embeddings_tap(meter)
-    create = client.embeddings.create
-    uninstall_embeddings_tap()
+def test_method_from_before(tracker: ConversationTracker, provider: LoopbackProvider) -> None:
+    """What holds on to a patched method after the end counts nothing and still works."""
 
-    assert create(model=MODEL, input=NINE).data
+    async def acall() -> Any:
+        async with openai.AsyncOpenAI(base_url=provider.openai_url, api_key="k") as client:
+            install_embeddings_tap(meter)
+            create = client.embeddings.create
+            uninstall_embeddings_tap()
+            return await create(model=MODEL, input=NINE)
+
+    with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        install_embeddings_tap(meter)
+        create = client.embeddings.create
+        uninstall_embeddings_tap()
+        assert create(model=MODEL, input=NINE).data
+    assert asyncio.run(acall()).data
     assert not tracker.get_usage_history()
 
 
@@ -189,7 +200,6 @@ def test_wrapper_of_others(tracker: ConversationTracker, client: openai.OpenAI) 
     def theirs(self: Any, **kwargs: Any) -> Any:
         return ours(self, **kwargs)
 
-    vars(theirs).update(vars(ours))
     Embeddings.create = theirs  # type: ignore[assignment]
     try:
         uninstall_embeddings_tap()
@@ -235,6 +245,61 @@ def test_surroundings_in_trouble(
     uninstall_embeddings_tap(surroundings=known)
 
     assert only(tracker).embedding_tokens == 9
+
+
+def test_model_without_a_name(tap: ConversationTracker, client: openai.OpenAI) -> None:
+    """What the SDK itself refuses is a failed call."""
+    with pytest.raises(TypeError):
+        client.embeddings.create(input=NINE)  # type: ignore[call-arg]
+
+    assert (only(tap).status, only(tap).model) == ("error", None)
+
+
+def test_answer_without_usage_or_body(
+    tap: ConversationTracker, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a client hands back, the call is counted, as unreported."""
+    monkeypatch.setattr(client.embeddings, "_post", lambda *args, **kwargs: "no response")
+
+    client.embeddings.create(model=MODEL, input=NINE)
+
+    assert only(tap).unreported_reason == "provider_silent"
+
+
+def test_raw_answer_that_cannot_be_parsed(
+    tap: ConversationTracker, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A raw response whose body is no embedding is unreported."""
+    monkeypatch.setattr("agentsight_tokens.faults._raises", False)
+
+    class Raw:
+        class http_response:  # the SDK's name
+            is_closed = True
+
+        def parse(self) -> Any:
+            raise ValueError("No embedding data received")
+
+    monkeypatch.setattr(client.embeddings, "_post", lambda *args, **kwargs: Raw())
+
+    client.embeddings.create(model=MODEL, input=NINE)
+
+    assert only(tap).unreported_reason == "provider_silent"
+
+
+def test_install_before_the_import() -> None:
+    """The SDK is patched when it is imported, or never if the tap is gone by then."""
+    program = """
+from agentsight_tokens.meter import meter
+from agentsight_tokens_openai.embeddings import install_embeddings_tap, uninstall_embeddings_tap
+install_embeddings_tap(meter)
+if {stays}:
+    install_embeddings_tap(meter)
+uninstall_embeddings_tap()
+from openai.resources.embeddings import Embeddings
+assert hasattr(Embeddings.create, "__wrapped__") is {stays}
+"""
+    for stays in (True, False):
+        subprocess.run([sys.executable, "-c", program.format(stays=stays)], check=True)
 
 
 def test_errors() -> None:

@@ -51,21 +51,16 @@ class UsageCallback(BaseCallbackHandler):
     @property
     def ignore_chain(self) -> bool:
         """Whether chains matter: only those inside a tool, to know the tool's calls."""
-        return not self.tools
+        return not self.tools.names
 
     @property
     def ignore_agent(self) -> bool:
-        """Whether an agent's actions do not matter; a tool's events come regardless of it."""
+        """Whether tools do not matter; LangChain asks for a tool's events what it asks for agents."""
         return self.meter is None
 
     @property
     def ignore_retriever(self) -> bool:
         """Retrievers do not matter; their embeddings are counted where they are sent."""
-        return True
-
-    @property
-    def ignore_retry(self) -> bool:
-        """Retries do not matter; each attempt is a run of its own."""
         return True
 
     @property
@@ -180,9 +175,7 @@ class UsageCallback(BaseCallbackHandler):
         self, serialized: dict[str, Any] | None, input_str: str, *, run_id: UUID, **kwargs: Any
     ) -> None:
         """Note that a tool is at work."""
-        name = kwargs.get("name") or (serialized or {}).get("name")
-        if self.meter is not None and name:
-            self.tools.open(run_id, str(name))
+        self.tools.open(run_id, (serialized or {}).get("name") or "tool")
 
     @guarded
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -228,7 +221,7 @@ class UsageCallback(BaseCallbackHandler):
     ) -> OpenCall:
         known = metadata or {}
         model, provider = known.get("ls_model_name"), known.get("ls_provider")
-        tool_name = self._tool_name(parent_run_id)
+        tool_name = self._tool_name(parent_run_id) if self.tools.names else None
         try:
             return meter.begin(
                 "langchain",
@@ -247,8 +240,6 @@ class UsageCallback(BaseCallbackHandler):
             )
 
     def _tool_name(self, parent_run_id: UUID | None) -> str | None:
-        if not self.tools:
-            return None
         # A tool is given the configuration of its caller, and a call that it makes with that
         # is no child of its run.
         return self.tools.name(parent_run_id) or self.tools.name(run_in_force())

@@ -22,35 +22,25 @@ _SECONDS_BETWEEN_LOOKS: Final = 60.0
 class Run:
     """One run of a model: its call, and what its stream has said so far."""
 
-    __slots__ = (
-        "batch",
-        "began",
-        "call",
-        "has_first_token",
-        "is_counted_by_sibling",
-        "prompt",
-        "reports",
-        "starts",
-        "usage",
-        "usage_is_cumulative",
-    )
+    # Defaults stand on the class, because most runs change none of them.
+    starts = 1
+    """How often its start was told: once for each time the callback was passed."""
+    is_counted_by_sibling = False
+    """Whether its usage is part of what another run of the same request reported."""
+    has_first_token = False
+    reports = 0
+    """How many chunks carried a usage."""
+    usage: Any = None
+    """The usage of the last chunk that carried one."""
+    usage_is_cumulative = True
 
     def __init__(self, call: OpenCall, *, prompt: int = 0, batch: int = 0) -> None:
         self.call = call
         self.began = time.monotonic()
-        self.starts = 1
-        """How often its start was told: once for each time the callback was passed."""
         self.prompt = prompt
         """The identity of the prompt, which tells a repeated start from a reused run id."""
         self.batch = batch
         """The identity of what is shared by the runs of one request; 0 for a run of its own."""
-        self.is_counted_by_sibling = False
-        self.has_first_token = False
-        self.reports = 0
-        """How many chunks carried a usage."""
-        self.usage: Any = None
-        """The usage of the last chunk that carried one."""
-        self.usage_is_cumulative = True
 
     @property
     def was_streamed(self) -> bool:
@@ -160,7 +150,7 @@ class OpenRuns:
             _expire(run)
 
     def _expired(self, now: float) -> Iterator[Run]:
-        while self._runs:
+        while True:
             oldest = next(iter(self._runs))
             run = self._runs[oldest]
             if len(self._runs) <= self._most and now - run.began < self._longest_seconds:
@@ -178,30 +168,28 @@ class ToolRuns:
     """The names of the tools at work, by the ids of their runs and of the runs inside them."""
 
     def __init__(self, *, most: int = _MOST_RUNS) -> None:
-        self._names: dict[UUID, str] = {}
+        self.names: dict[UUID, str] = {}
+        """The tools' names by run; empty while no tool is at work."""
         self._lock = Lock()
         self._most = most
 
-    def __len__(self) -> int:
-        return len(self._names)
-
     def name(self, run_id: UUID | None) -> str | None:
         """Return the tool that a run is, or is inside of."""
-        return self._names.get(run_id) if run_id is not None else None
+        return self.names.get(run_id) if run_id is not None else None
 
     def open(self, run_id: UUID, name: str) -> None:
         """Note that a run is, or is inside of, a tool."""
         with self._lock:
-            self._names[run_id] = name
-            if len(self._names) > self._most:
-                del self._names[next(iter(self._names))]
+            self.names[run_id] = name
+            if len(self.names) > self._most:
+                del self.names[next(iter(self.names))]
 
     def close(self, run_id: UUID) -> None:
         """Forget a run."""
         with self._lock:
-            self._names.pop(run_id, None)
+            self.names.pop(run_id, None)
 
     def clear(self) -> None:
         """Forget every run."""
         with self._lock:
-            self._names.clear()
+            self.names.clear()

@@ -30,8 +30,10 @@ Surroundings = Callable[[], dict[str, Any]]
 """Returns what a framework knows of the call that starts now, as arguments of `Meter.begin`."""
 
 _MODULE: Final = "openai.resources.embeddings"
-_MARK: Final = "_agentsight_is_tapped"
 _lock: Final = RLock()
+
+_Patches = list[tuple[type[Any], Callable[..., Any], Callable[..., Any]]]
+"""Of each patch the class, the original and the wrapper."""
 
 
 class _Tap:
@@ -42,7 +44,8 @@ class _Tap:
         self.installs = 0
         self.surroundings: list[Surroundings] = []
         self.is_awaiting_import = False
-        self.patched: list[tuple[type[Any], Callable[..., Any], Callable[..., Any]]] = []
+        self.patched: _Patches = []
+        """What is patched now. A wrapper of earlier patches, left below another's, is inert."""
 
 
 _tap: Final = _Tap()
@@ -79,11 +82,11 @@ def uninstall_embeddings_tap(*, surroundings: Surroundings | None = None) -> Non
         if _tap.installs:
             return
         _tap.meter = None
-        for owner, original, ours in _tap.patched:
+        patched, _tap.patched = _tap.patched, []
+        for owner, original, ours in patched:
             # What others wrapped around it stays; ours only passes calls on now.
             if vars(owner).get("create") is ours:
                 owner.create = original
-        _tap.patched.clear()
 
 
 @guarded
@@ -95,19 +98,14 @@ def _patch(module: ModuleType) -> None:
         for name, wrapper in (("Embeddings", _counted), ("AsyncEmbeddings", _counted_async)):
             owner = getattr(module, name)
             original = owner.create
-            if _MARK in vars(original):  # left below a stranger's wrapper
-                ours = original
-            else:
-                ours = wrapper(original)
-                vars(ours)[_MARK] = True
-                owner.create = ours
+            owner.create = ours = wrapper(original, _tap.patched)
             _tap.patched.append((owner, original, ours))
 
 
-def _counted(original: Callable[..., Any]) -> Callable[..., Any]:
+def _counted(original: Callable[..., Any], patches: _Patches) -> Callable[..., Any]:
     @functools.wraps(original)
     def create(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = _begin(self, kwargs)
+        call = _begin(self, kwargs, patches)
         if call is None:
             return original(self, *args, **kwargs)
         try:
@@ -121,10 +119,12 @@ def _counted(original: Callable[..., Any]) -> Callable[..., Any]:
     return create
 
 
-def _counted_async(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _counted_async(
+    original: Callable[..., Awaitable[Any]], patches: _Patches
+) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(original)
     async def create(self: Any, *args: Any, **kwargs: Any) -> Any:
-        call = _begin(self, kwargs)
+        call = _begin(self, kwargs, patches)
         if call is None:
             return await original(self, *args, **kwargs)
         try:
@@ -139,9 +139,9 @@ def _counted_async(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awa
 
 
 @guarded
-def _begin(resource: Any, kwargs: dict[str, Any]) -> OpenCall | None:
+def _begin(resource: Any, kwargs: dict[str, Any], patches: _Patches) -> OpenCall | None:
     meter = _tap.meter
-    if meter is None:
+    if meter is None or patches is not _tap.patched:
         return None
     client = getattr(resource, "_client", None)
     is_azure = any(base.__name__ == "BaseAzureClient" for base in type(client).__mro__)
