@@ -85,6 +85,8 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
     "nvidia_nim": ("nvidia", "nvidianim", "nvidiaaiendpoints"),
     "watsonx": ("watsonx", "ibm", "watsonxai", "ibmwatsonxai"),
     "github_copilot": ("githubcopilot",),
+    "chatgpt": ("chatgpt",),
+    "microsoft_365_copilot": ("microsoft365copilot",),
     "vercel_ai_gateway": ("vercel", "vercelaigateway"),
     "lambda_ai": ("lambda", "lambdaai"),
     "cloudflare": ("cloudflare", "cloudflareworkersai", "workersai"),
