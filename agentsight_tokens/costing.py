@@ -12,8 +12,8 @@ __all__ = ["breakdown_of", "priced"]
 
 
 def priced(record: UsageRecord, estimator: CostEstimator) -> UsageRecord:
-    """Return the record with its cost; an unreported call has none."""
-    if record.is_unreported:
+    """Return the record with its cost: none if it is unreported, its own if it has one."""
+    if record.is_unreported or record.cost_pico_usd is not None:
         return record
     price = estimator.price(
         record.usage,
@@ -21,6 +21,7 @@ def priced(record: UsageRecord, estimator: CostEstimator) -> UsageRecord:
         provider=record.provider,
         operation=record.operation,
         service_tier=record.service_tier,
+        region=record.region,
         at=record.at,
     )
     return msgspec.structs.replace(

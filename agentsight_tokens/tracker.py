@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from operator import attrgetter
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -36,14 +36,21 @@ from .usage import (
     TokenUsage,
     UsageRecord,
     checked_count,
+    pico_usd,
     usd,
 )
 from .usage_tracker import usage_trackers
+
+if TYPE_CHECKING:
+    from .extract import Extracted
 
 __all__ = ["ConversationTracker", "get_global_usage"]
 
 REMEMBERED_RESPONSES: Final = 4096
 """Of how many responses a tracker remembers the ids, to count each once."""
+
+REPORTED_BY_PROVIDER: Final = "reported by the provider"
+"""The price key of a cost that the provider itself has stated; it wins over the catalog."""
 
 _logger: Final = logging.getLogger("agentsight_tokens")
 _encoder: Final = msgspec.json.Encoder()
@@ -197,20 +204,15 @@ class ConversationTracker:
 
         self._refuse_if_closed()
         extracted = extract_usage(response, provider=provider)
-        record = UsageRecord(
-            id=time_ordered_id(),
-            at=datetime.now(timezone.utc),
-            usage=extracted.usage or TokenUsage(),
-            scope=current_attribution().scope.replace(**scope),
-            model=extracted.model,
-            provider=provider or extracted.provider,
-            operation=extracted.operation,
-            unreported_reason=None if extracted.usage else "provider_silent",
-            service_tier=extracted.service_tier,
-            tool_name=tool_in_force(),
-            response_id=extracted.response_id,
-        )
-        return self.receive(record) or record
+        whole = current_attribution().scope.replace(**scope)
+        record = self._of_response(extracted, whole, provider)
+        counted = self.receive(record)
+        if counted is not None:
+            # What other models were billed for within the same response.
+            for other in extracted.others:
+                billed = self._of_response(other, whole, provider)
+                self.receive(msgspec.structs.replace(billed, response_id=None))
+        return counted or record
 
     def get_token_usage(self) -> dict[str, int]:
         """Return the counters of the current conversation's open cycle."""
@@ -449,6 +451,27 @@ class ConversationTracker:
 
     def _current_conversation(self) -> str:
         return current_attribution().scope.conversation_id or self._conversation_id
+
+    @staticmethod
+    def _of_response(extracted: Extracted, scope: Scope, provider: str | None) -> UsageRecord:
+        reported = extracted.reported_cost_usd
+        return UsageRecord(
+            id=time_ordered_id(),
+            at=datetime.now(timezone.utc),
+            usage=extracted.usage or TokenUsage(),
+            scope=scope,
+            model=extracted.model,
+            provider=provider or extracted.provider,
+            operation=extracted.operation,
+            unreported_reason="provider_silent" if extracted.usage is None else None,
+            cost_pico_usd=None if reported is None else pico_usd(reported),
+            cost_status="unpriced" if reported is None else "priced",
+            price_key=None if reported is None else REPORTED_BY_PROVIDER,
+            service_tier=extracted.service_tier,
+            region=extracted.region,
+            tool_name=tool_in_force(),
+            response_id=extracted.response_id,
+        )
 
     def _is_known(self, record: UsageRecord) -> bool:
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from operator import attrgetter, index
 from typing import Final, Literal
 
@@ -23,6 +23,7 @@ __all__ = [
     "TokenUsage",
     "UsageRecord",
     "checked_count",
+    "pico_usd",
     "usd",
 ]
 
@@ -47,6 +48,11 @@ CostStatus = Literal["priced", "derived", "estimated", "unpriced", "inconsistent
 def usd(pico_usd: int) -> Decimal:
     """Return integer pico-USD as exact USD."""
     return Decimal(pico_usd).scaleb(-12)
+
+
+def pico_usd(usd: Decimal) -> int:
+    """Return USD as integer pico-USD, rounded half to even."""
+    return int(usd.scaleb(12).to_integral_value(ROUND_HALF_EVEN))
 
 
 def checked_count(name: str, value: object) -> int:
@@ -241,6 +247,8 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """The dated version of that row."""
     service_tier: str | None = None
     """The tier that served the call, as the provider names it."""
+    region: str | None = None
+    """Where the provider says that it served the call, if that bears on the price."""
     duration_seconds: float | None = None
     time_to_first_token_seconds: float | None = None
     tool_name: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import sqlite3
 import threading
@@ -462,3 +463,24 @@ def test_async_sends_keep_their_conversation(
     assert {c.conversation_id: c.totals.input_tokens for c in collector.cycles} == {
         f"c{number}": 4 * number for number in range(1, 101)
     }
+
+
+def recorded(name: str) -> dict[str, object]:
+    return json.loads((Path(__file__).parent / "recorded" / name).read_text())
+
+
+def test_a_cost_that_the_provider_states_wins(tracker: ConversationTracker) -> None:
+    """What the provider says that it charges is the cost."""
+    record = tracker.record(recorded("openrouter_chat.json"))
+
+    assert record.cost == Decimal("0.0041304")
+    assert (record.cost_status, record.price_key) == ("priced", "reported by the provider")
+
+
+def test_other_models_within_a_response_are_counted(tracker: ConversationTracker) -> None:
+    """A response that billed two models gives two calls, and once."""
+    for _ in range(2):
+        tracker.record(recorded("anthropic_message_advised.json"))
+
+    models = [record.model for record in tracker.get_usage_history()]
+    assert len(models) == len(set(models)) == 2
