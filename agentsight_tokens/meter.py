@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from .faults import contained
-from .open_call import OpenCall, Recorder, calls_around, nest
+from .open_call import OpenCall, Recorder, begun_together, calls_around, nest
 from .scope import current_attribution, tool_in_force
 from .usage import Operation, Scope
 
@@ -68,8 +68,8 @@ class Meter:
             agent: The framework's name of the agent, taken when the scope names none.
             tool_name: The tool inside which the call is made.
         """
-        scope, owner = current_attribution()
-        recorder = owner if owner is not None else self.default_recorder
+        call = self._bound(handler, operation, model, provider)
+        scope = call.scope
         named = (
             {field: metadata[key] for key, field in _METADATA_FIELDS.items() if key in metadata}
             if metadata
@@ -81,10 +81,8 @@ class Meter:
             scope = scope.replace(**named)
         if scope.conversation_id is None and fallback_conversation_id:
             scope = scope.replace(conversation_id=fallback_conversation_id)
-        call = OpenCall(recorder, scope, handler=handler, operation=operation)  # type: ignore[arg-type]  # owners are recorders
-        call.model = model
-        call.provider = provider
-        call.tool_name = tool_name or tool_in_force()
+        call.scope = scope
+        call.tool_name = tool_name or call.tool_name
         self._nest(call)
         # A sibling begun before may still wait for its request, as in a batch.
         calls_around.set((*(c for c in calls_around.get() if not c.is_finished), call))
@@ -109,17 +107,25 @@ class Meter:
             provider: Who is asked.
             only_inside: Whether calls that no framework's call surrounds do not count.
         """
-        scope, owner = current_attribution()
-        recorder = owner if owner is not None else self.default_recorder
-        call = OpenCall(recorder, scope, handler=handler, operation=operation)  # type: ignore[arg-type]  # as above
+        call = self._bound(handler, operation, model, provider)
+        return call if self._nest(call) or not only_inside else None
+
+    def _bound(
+        self, handler: str, operation: Operation, model: str | None, provider: str | None
+    ) -> OpenCall:
+        """Return a call that begins now, bound to the scope and the tracker in force."""
+        attribution = current_attribution()
+        owner = attribution.owner if attribution.owner is not None else self.default_recorder
+        call = OpenCall(owner, attribution.scope, handler=handler, operation=operation)  # type: ignore[arg-type]  # owners are recorders
+        call.attribution = attribution
         call.model = model
         call.provider = provider
         call.tool_name = tool_in_force()
-        return call if self._nest(call) or not only_inside else None
+        return call
 
     def _nest(self, call: OpenCall) -> bool:
         """Put a call that begins now inside the one around it, if there is one."""
-        if nest(call, calls_around.get()):
+        if nest(call, begun_together(call, calls_around.get())):
             return True
         found = [each for find in self.finders if (each := find()) is not None]
         return nest(call, found)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from threading import RLock
@@ -14,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 from .ids import time_ordered_id
 from .usage import CallStatus, Operation, Scope, Source, TokenUsage, UsageRecord
 
-__all__ = ["CallEnd", "OpenCall", "Recorder", "calls_around", "nest"]
+__all__ = ["CallEnd", "OpenCall", "Recorder", "begun_together", "calls_around", "nest"]
 
 # Reentrant: the garbage collector may end a stream, and so finish its call, anywhere.
 _nesting_lock = RLock()
@@ -53,6 +52,7 @@ class OpenCall:
     """
 
     __slots__ = (
+        "attribution",
         "began",
         "first_token_at",
         "handler",
@@ -83,6 +83,8 @@ class OpenCall:
         self.outer: OpenCall | None = None
         self.told: CallEnd | None = None
         """What the handler told while the inner call was not through."""
+        self.attribution: object = None
+        """What was in force when it began, to tell what belongs to it from what came later."""
         self.scope = scope
         self.handler = handler
         self.operation: Operation = operation
@@ -166,15 +168,6 @@ class OpenCall:
                 outer = outer.outer
         return self._record(end)
 
-    @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """Let the calls that begin in this block be the inner ones of this."""
-        token = calls_around.set((self,))
-        try:
-            yield
-        finally:
-            calls_around.reset(token)
-
     def may_hold(self, handler: str, operation: Operation) -> bool:
         """Tell whether a call of another handler that begins now can be for this request."""
         if self.is_finished or self.handler == handler:
@@ -219,6 +212,20 @@ class OpenCall:
                 error_type=end.error_type,
             )
         )
+
+
+def begun_together(call: OpenCall, earlier: Iterable[OpenCall]) -> list[OpenCall]:
+    """
+    Return the earlier calls of a context that are still around a call that begins now.
+
+    Some frameworks never end a call that failed. Such a one stays in its context, but the
+    requests of another conversation, or for another tracker, are not its own.
+    """
+    return [
+        each
+        for each in earlier
+        if each.attribution is call.attribution and each.recorder is call.recorder
+    ]
 
 
 def nest(call: OpenCall, candidates: Iterable[OpenCall]) -> bool:

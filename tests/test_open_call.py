@@ -24,14 +24,14 @@ def no_calls_around() -> Iterator[None]:
 
 
 @pytest.fixture
-def history(tracker: ConversationTracker) -> Iterator[list[UsageRecord]]:
+def history(tracker: ConversationTracker) -> list[UsageRecord]:
     """The records of the test, read when it looks."""
 
     class History(list):
         def __iter__(self) -> Iterator[UsageRecord]:
             return iter(tracker.get_usage_history())
 
-    yield History()
+    return History()
 
 
 def told(history: list[UsageRecord]) -> list[tuple[str | None, int, int]]:
@@ -44,15 +44,19 @@ def test_the_tap_tells_the_usage_and_the_framework_the_rest(
     """One record: usage from the wire, scope, tool and handler from the outermost call."""
     with tracker.conversation("a"):
         framework = meter.begin("framework", agent="planner", tool_name="search")
-    client = meter.begin("client")
-    wire = meter.begin_on_wire("sdk", model="m")
+        client = meter.begin("client")
+        wire = meter.begin_on_wire("sdk", model="gpt-4o")
     wire.first_token()
-    wire.finish(usage(10), model="billed")
+    wire.finish(usage(10), model="gpt-4o-2024-08-06")
     client.finish(usage(99))
     framework.finish(usage(98))
 
     (record,) = history
-    assert (record.handler, record.input_tokens, record.model) == ("framework", 10, "billed")
+    assert (record.handler, record.input_tokens, record.model) == (
+        "framework",
+        10,
+        "gpt-4o-2024-08-06",
+    )
     assert (record.scope.conversation_id, record.scope.agent) == ("a", "planner")
     assert record.tool_name == "search"
     assert record.time_to_first_token_seconds is not None
@@ -171,17 +175,29 @@ def test_tasks_share_the_calls_that_began_before_them(history: list[UsageRecord]
 def test_calls_are_found_where_the_context_does_not_tell(
     history: list[UsageRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A block or a handler's finder names the call around a request."""
+    """A handler's finder names the call around a request."""
     framework = meter.begin("framework")
     calls_around.set(())
-    with framework.in_force():
-        meter.begin_on_wire("sdk").finish(usage(1))
-    other = meter.begin("framework")
-    calls_around.set(())
-    monkeypatch.setattr(meter, "finders", [lambda: None, lambda: other])
+    monkeypatch.setattr(meter, "finders", [lambda: None, lambda: framework])
     meter.begin_on_wire("sdk").finish(usage(2))
 
-    assert told(history) == [("framework", 1, 0), ("framework", 2, 0)]
+    assert told(history) == [("framework", 2, 0)]
+
+
+def test_a_call_that_never_ends_holds_nothing_of_others(
+    tracker: ConversationTracker, history: list[UsageRecord]
+) -> None:
+    """A request of another conversation, or for another tracker, is not a stale call's."""
+    with tracker.conversation("a"):
+        meter.begin("framework")
+    with tracker.conversation("b"):
+        meter.begin_on_wire("sdk").finish(usage(1))
+    with ConversationTracker() as other:
+        meter.begin_on_wire("sdk").finish(usage(2))
+        assert other.get_usage().input_tokens == 2
+
+    (record,) = history
+    assert (record.handler, record.scope.conversation_id) == ("sdk", "b")
 
 
 def test_calls_without_a_tracker_are_nobodys() -> None:
