@@ -15,11 +15,11 @@ NAMES_IN_USE = Path(__file__).parent / "recorded" / "model_names.tsv"
 integrations and its OpenAI callback, and of LlamaIndex's tables, with the provider that the
 framework reports; read on 2026-11-22."""
 
-VARIANTS = frozenset(
-    """mini nano lite flash pro turbo opus sonnet haiku large small medium micro premier tiny
-    audio realtime image tts codex embedding embed instruct vision search thinking reasoning
-    maverick scout coder code oss guard safeguard plus max ultra live computer deep research
-    multi agent fast fable mythos luna sol terra astra""".split()
+VARIANT = re.compile(
+    r"\b(?:mini|nano|lite|flash|pro|turbo|opus|sonnet|haiku|large|small|medium|micro|premier|tiny"
+    r"|audio|realtime|image|tts|codex|embedding|embed|instruct|vision|search|thinking|reasoning"
+    r"|maverick|scout|coder|code|oss|guard|safeguard|plus|max|ultra|live|computer|deep|research"
+    r"|multi|agent|fast|fable|mythos|luna|sol|terra|astra)\b"
 )
 
 
@@ -173,4 +173,4 @@ def variant_of(name: str) -> tuple[frozenset[str], str]:
     bare = re.sub(r"[-@.](?:20\d{6}|20\d\d-\d\d-\d\d|\d\d-20\d\d|\d{4}|\d{3})\b", "", bare)
     words = re.findall(r"[a-z]+|\d+", bare.replace("35", "3.5"))
     numbers = [word for word in words if word.isdigit() and len(word) < 3]
-    return frozenset(words) & VARIANTS, numbers[0] if numbers else ""
+    return frozenset(VARIANT.findall(" ".join(words))), numbers[0] if numbers else ""

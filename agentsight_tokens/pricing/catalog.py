@@ -6,7 +6,6 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timezone
 from pathlib import Path
-from threading import Lock
 from typing import Final, Protocol
 
 import msgspec
@@ -140,14 +139,12 @@ class Catalog:
 
 
 _FILE: Final = Path(__file__).with_name("data") / "prices.txt"
-_lock: Final = Lock()
 _bundled: LineTable | None = None
 
 
 def bundled_table() -> LineTable:
     """Return the snapshot in the package, read once for each process."""
     global _bundled
-    with _lock:
-        if _bundled is None:
-            _bundled = LineTable(_FILE.read_bytes())
-        return _bundled
+    if _bundled is None:  # two threads may both read it; either will do
+        _bundled = LineTable(_FILE.read_bytes())
+    return _bundled

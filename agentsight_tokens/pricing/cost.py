@@ -37,7 +37,8 @@ def cost_of(usage: TokenUsage, card: RateCard, model: str | None) -> CostBreakdo
         counts, status = plain_counts(usage), "inconsistent"
     prompt = _sum(counts[:_OUTPUT], band.rates[:_OUTPUT])
     completion = _sum(counts[_OUTPUT:], band.rates[_OUTPUT:])
-    embedding = _sum((usage.embedding_tokens,), card.band(usage.embedding_tokens).rates)
+    # Many texts are embedded in one call, so that no threshold of length applies.
+    embedding = _sum((usage.embedding_tokens,), card.bands[0].rates)
     if prompt is None or completion is None or embedding is None:
         return None
     if status == "priced" and any(counts[leaf] for leaf in band.derived):

@@ -22,7 +22,7 @@ from .breakdown import CostBreakdown
 from .catalog import Catalog, Overlay, bundled_table
 from .cost import cost_of, rounded
 from .installed_map import installed_map
-from .model_price import ModelPrice, model_price_of
+from .model_price import ModelPrice, dated_prices_of
 from .names import Match
 from .price_book import Line, PriceBook
 from .price_file import read_price_file
@@ -296,7 +296,6 @@ def _rates_of(variables: Mapping[str, str]) -> dict[str, str]:
 
 def _check_rate(name: str, rate: Any) -> None:
     try:
-        for one in rate if isinstance(rate, (list, tuple)) else (rate,):
-            model_price_of(one)
+        dated_prices_of(rate)
     except ConfigurationError as error:
         raise ConfigurationError(f"the rate of {name!r}: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -15,8 +16,16 @@ __all__ = ["ModelPrice", "dated_prices_of", "model_price_of"]
 _UNITS = (1, 1_000, 1_000_000)
 
 
-def _decimal(value: object) -> Decimal:
-    return value if isinstance(value, Decimal) else Decimal(str(value))
+def _figure(name: str, value: object) -> Decimal:
+    try:
+        number = value if isinstance(value, Decimal) else Decimal(str(value))
+        if not number.is_finite() or number < 0:
+            raise ArithmeticError
+    except ArithmeticError:
+        raise ConfigurationError(
+            f"a price must be a number of 0 or more, not {name}={value!r}"
+        ) from None
+    return number
 
 
 class ModelPrice(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -49,19 +58,15 @@ class ModelPrice(msgspec.Struct, frozen=True, omit_defaults=True):
     def __post_init__(self) -> None:
         for name in ("input", "output", "cache_read", "cache_write", "usd_per_unit"):
             value = getattr(self, name)
-            if value is None:
-                continue
-            try:
-                number = _decimal(value)
-                if not number.is_finite() or number < 0:
-                    raise ArithmeticError
-            except ArithmeticError:
-                raise ConfigurationError(
-                    f"a price must be a number of 0 or more, not {name}={value!r}"
-                ) from None
-            msgspec.structs.force_setattr(self, name, number)
+            if value is not None:
+                msgspec.structs.force_setattr(self, name, _figure(name, value))
         if self.per not in _UNITS:
             raise ConfigurationError(f"per must be 1, 1000 or 1000000 tokens, not {self.per!r}")
+        try:
+            if self.since is not None:
+                date.fromisoformat(self.since)
+        except (TypeError, ValueError):
+            raise ConfigurationError(f"since must be YYYY-MM-DD, not {self.since!r}") from None
         if self.currency != "USD" and not self.usd_per_unit:
             raise ConfigurationError(f"a price in {self.currency!r} needs usd_per_unit")
 

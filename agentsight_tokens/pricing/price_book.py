@@ -135,8 +135,9 @@ class PriceBook:
 
     @property
     def user_prices(self) -> dict[str, ModelPrice]:
-        """The user's own prices that hold last, by the names they were given."""
-        return {name: prices[-1] for name, prices in self._user.values()}
+        """The user's own prices of today, by the names they were given."""
+        today = in_utc(None).date().isoformat()
+        return {name: _last_begun(prices, today) for name, prices in self._user.values()}
 
     def line(
         self,
@@ -164,6 +165,8 @@ class PriceBook:
     def price_of(self, match: Match) -> ModelPrice | None:
         """Return the standard price of an entry now; None where it is not by input tokens."""
         entry = match.entry
+        if match.how == "user":
+            return self.user_prices[entry.key]
         now = self.catalog.row_at(entry, in_utc(None))
         usd = now.usd
         first = usd.get("input", usd.get(_first_range(usd, "input")))
@@ -206,8 +209,14 @@ class PriceBook:
         for name in names:
             meant = self._deployments.get(_same_name(name))
             if meant is not None:
-                return resolved(self.catalog, meant, provider=provider, region=region)
+                seller = provider or model.rpartition("/")[0] or None
+                return resolved(self.catalog, meant, provider=seller, region=region)
         return resolved(self.catalog, model, provider=provider, region=region)
+
+
+def _last_begun(prices: tuple[ModelPrice, ...], today: str) -> ModelPrice:
+    begun = [price for price in prices if (price.since or "") <= today]
+    return begun[-1] if begun else prices[0]
 
 
 def _first_range(usd: Mapping[str, Decimal], leaf: str) -> str:

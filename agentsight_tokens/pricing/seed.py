@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final
 
 from .estimator import CostEstimator
 
 __all__ = ["MODEL_PRICING", "calculate_cost"]
 
-_MILLION: Final = 1_000_000
+_USUAL_DISCOUNT: Final = float("0.9")  # told from a 0.9 of the caller by its identity
 _estimator: CostEstimator | None = None
 
 
@@ -52,35 +53,28 @@ def calculate_cost(
     input_tokens: int,
     output_tokens: int,
     cached_tokens: int = 0,
-    cache_discount: float | None = None,
+    cache_discount: float = _USUAL_DISCOUNT,
 ) -> float:
     """
     Return the cost of a call in USD, rounded to 6 digits; 0.0 for an unknown model.
 
-    Cached tokens are a part of the input. They cost what the discount leaves of the input
-    price; without one, the model's own cache price, and where it has none a tenth.
-
     Args:
         model: The model's name.
-        input_tokens: The whole input.
+        input_tokens: The whole input, cached tokens among it.
         output_tokens: The output.
         cached_tokens: The part of the input that was read from a cache.
-        cache_discount: The share that a cached token costs less, for example 0.9.
+        cache_discount: The share that a cached token costs less. Not given, the model's own
+            cache price counts, and where it has none, a discount of 0.9.
     """
-    cached = max(0, min(cached_tokens, input_tokens))
     estimator = _shared()
+    cached = max(0, min(cached_tokens, input_tokens))
     price = estimator.get_rate(model)
-    if price is None:
-        estimator.estimate(input_tokens, output_tokens, model)
+    if cache_discount is _USUAL_DISCOUNT and price is not None and price.cache_read is not None:
+        cost = estimator.estimate(input_tokens, output_tokens, model, cached_tokens=cached)
+        return float(round(cost.total_cost or Decimal(0), 6))
+    cost = estimator.estimate(input_tokens, output_tokens, model)
+    if cost.total_cost is None or cost.prompt_cost is None:
         return 0.0
-    if cache_discount is None and price.cache_read is not None:
-        cache_rate = price.cache_read
-    else:
-        discount = Decimal(str(0.9 if cache_discount is None else cache_discount))
-        cache_rate = price.input * (1 - discount)
-    cost = (
-        (input_tokens - cached) * price.usd_per_million(price.input)
-        + cached * price.usd_per_million(cache_rate)
-        + output_tokens * price.usd_per_million(price.output)
-    ) / _MILLION
-    return float(round(cost, 6))
+    cached_share = Fraction(cached, input_tokens) if cached else Fraction(0)
+    saved = Fraction(cost.prompt_cost) * cached_share * Fraction(str(cache_discount))
+    return float(round(Fraction(cost.total_cost) - saved, 6))
