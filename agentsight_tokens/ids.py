@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from random import Random
 from threading import Lock
 
 __all__ = ["time_ordered_id"]
@@ -11,6 +12,8 @@ __all__ = ["time_ordered_id"]
 _lock = Lock()
 _last_ms = 0
 _sequence = 0
+# Seeded by the operating system; an id must be unique, not secret.
+_random = Random()  # noqa: S311
 
 
 def time_ordered_id() -> str:
@@ -30,13 +33,13 @@ def time_ordered_id() -> str:
             if _sequence > 0xFFF:
                 _last_ms, _sequence = _last_ms + 1, 0
         head = _last_ms << 16 | 0x7000 | _sequence
-    tail = int.from_bytes(os.urandom(8), "big") >> 2 | 0x8000_0000_0000_0000
-    return f"{head:016x}{tail:016x}"
+    return f"{head:016x}{_random.getrandbits(62) | 0x8000_0000_0000_0000:016x}"
 
 
 def _begin_anew_in_child() -> None:
-    global _lock
+    global _lock, _random
     _lock = Lock()  # another thread of the parent may have held it
+    _random = Random()  # noqa: S311  # the parent goes on with its own
 
 
 os.register_at_fork(after_in_child=_begin_anew_in_child)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from .faults import contained
-from .open_call import OpenCall, Recorder, begun_together, calls_around, nest
+from .open_call import OpenCall, Recorder, calls_begun_together, nest, surround
 from .scope import current_attribution, tool_in_force
 from .usage import Operation, Scope
 
@@ -52,6 +52,7 @@ class Meter:
         fallback_conversation_id: str | None = None,
         agent: str | None = None,
         tool_name: str | None = None,
+        surrounds: bool = True,
     ) -> OpenCall:
         """
         Bind a call that begins now to whoever causes it.
@@ -67,6 +68,8 @@ class Meter:
                 when nothing else names one.
             agent: The framework's name of the agent, taken when the scope names none.
             tool_name: The tool inside which the call is made.
+            surrounds: Whether the requests that begin in this context are the call's; a
+                handler that finds its calls by other means says no.
         """
         call = self._bound(handler, operation, model, provider)
         scope = call.scope
@@ -84,8 +87,8 @@ class Meter:
         call.scope = scope
         call.tool_name = tool_name or call.tool_name
         self._nest(call)
-        # A sibling begun before may still wait for its request, as in a batch.
-        calls_around.set((*(c for c in calls_around.get() if not c.is_finished), call))
+        if surrounds:
+            surround(call)
         return call
 
     def begin_on_wire(
@@ -125,7 +128,7 @@ class Meter:
 
     def _nest(self, call: OpenCall) -> bool:
         """Put a call that begins now inside the one around it, if there is one."""
-        if nest(call, begun_together(call, calls_around.get())):
+        if nest(call, calls_begun_together(call)):
             return True
         found = [each for find in self.finders if (each := find()) is not None]
         return nest(call, found)

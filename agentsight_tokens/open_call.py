@@ -13,11 +13,14 @@ from typing import Final, NamedTuple, Protocol
 from .ids import time_ordered_id
 from .usage import CallStatus, Operation, Scope, Source, TokenUsage, UsageRecord
 
-__all__ = ["CallEnd", "OpenCall", "Recorder", "begun_together", "calls_around", "nest"]
+__all__ = ["CallEnd", "OpenCall", "Recorder", "calls_begun_together", "nest", "surround"]
+
+MOST_CALLS_AROUND: Final = 4096
+"""How many calls that have not ended a context remembers."""
 
 # Reentrant: the garbage collector may end a stream, and so finish its call, anywhere.
 _nesting_lock = RLock()
-calls_around: Final[ContextVar[tuple[OpenCall, ...]]] = ContextVar("agentsight_calls", default=())
+_newest: Final[ContextVar[OpenCall | None]] = ContextVar("agentsight_call", default=None)
 
 
 class Recorder(Protocol):
@@ -54,6 +57,8 @@ class OpenCall:
     __slots__ = (
         "attribution",
         "began",
+        "depth",
+        "earlier",
         "first_token_at",
         "handler",
         "has_record",
@@ -83,6 +88,9 @@ class OpenCall:
         self.outer: OpenCall | None = None
         self.told: CallEnd | None = None
         """What the handler told while the inner call was not through."""
+        self.earlier: OpenCall | None = None
+        """The call that began before it in the same context and had not ended."""
+        self.depth = 0
         self.attribution: object = None
         """What was in force when it began, to tell what belongs to it from what came later."""
         self.scope = scope
@@ -214,18 +222,33 @@ class OpenCall:
         )
 
 
-def begun_together(call: OpenCall, earlier: Iterable[OpenCall]) -> list[OpenCall]:
+def surround(call: OpenCall) -> None:
+    """Let the calls that begin in this context from now on be inside this one."""
+    earlier = _newest.get()
+    # A sibling begun before may still wait for its request, as in a batch.
+    while earlier is not None and earlier.is_finished:
+        earlier = earlier.earlier
+    if earlier is not None and earlier.depth < MOST_CALLS_AROUND:
+        call.earlier = earlier
+        call.depth = earlier.depth + 1
+    _newest.set(call)
+
+
+def calls_begun_together(call: OpenCall) -> list[OpenCall]:
     """
-    Return the earlier calls of a context that are still around a call that begins now.
+    Return the calls of this context that are around one that begins now, in their order.
 
     Some frameworks never end a call that failed. Such a one stays in its context, but the
     requests of another conversation, or for another tracker, are not its own.
     """
-    return [
-        each
-        for each in earlier
-        if each.attribution is call.attribution and each.recorder is call.recorder
-    ]
+    found = []
+    each = _newest.get()
+    while each is not None:
+        if each.attribution is call.attribution and each.recorder is call.recorder:
+            found.append(each)
+        each = each.earlier
+    found.reverse()
+    return found
 
 
 def nest(call: OpenCall, candidates: Iterable[OpenCall]) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from agentsight_tokens import ConversationTracker, TokenUsage, UsageRecord
 from agentsight_tokens.meter import meter
-from agentsight_tokens.open_call import calls_around
+from agentsight_tokens.open_call import _newest
 
 
 def usage(tokens: int) -> TokenUsage:
@@ -18,9 +18,9 @@ def usage(tokens: int) -> TokenUsage:
 
 @pytest.fixture(autouse=True)
 def no_calls_around() -> Iterator[None]:
-    token = calls_around.set(())
+    token = _newest.set(None)
     yield
-    calls_around.reset(token)
+    _newest.reset(token)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_calls_are_found_where_the_context_does_not_tell(
 ) -> None:
     """A handler's finder names the call around a request."""
     framework = meter.begin("framework")
-    calls_around.set(())
+    _newest.set(None)
     monkeypatch.setattr(meter, "finders", [lambda: None, lambda: framework])
     meter.begin_on_wire("sdk").finish(usage(2))
 
