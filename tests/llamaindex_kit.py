@@ -52,8 +52,10 @@ class Kit:
         return Anthropic(base_url=self.provider.anthropic_url, **options)
 
     def custom(self) -> FromCompletion:
-        client = SDK(base_url=self.provider.openai_url, api_key="k", max_retries=0)
-        return FromCompletion(client=client)
+        return FromCompletion(client=self.sdk())
+
+    def sdk(self) -> SDK:
+        return SDK(base_url=self.provider.openai_url, api_key="k", max_retries=0)
 
     def embedding(self, **options: Any) -> OpenAIEmbedding:
         return OpenAIEmbedding(**self._options("text-embedding-3-small", options))
@@ -126,10 +128,27 @@ class LocalEmbedding(BaseEmbedding):
 
 
 class BatchEmbedding(LocalEmbedding):
-    """The same, with a batch of its own."""
+    """The same, with batches and asynchronous methods of its own."""
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return [[1.0, 0.0] for _ in texts]
+
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return [1.0, 0.0]
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return [[1.0, 0.0] for _ in texts]
+
+
+class SDKEmbedding(LocalEmbedding):
+    """A program's own embedding, which calls the SDK that is tapped."""
+
+    client: Any
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        answer = self.client.embeddings.create(model="text-embedding-3-small", input=text)
+        found: list[float] = answer.data[0].embedding
+        return found
 
 
 def chat(text: str) -> list[ChatMessage]:

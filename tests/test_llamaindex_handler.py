@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import llama_index_instrumentation as instrumentation
 import pytest
 from llama_index.core import Document, Settings, SummaryIndex
-from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse, MockLLM
 from llama_index.core.prompts import PromptTemplate
@@ -33,12 +33,19 @@ from agentsight_tokens.errors import BudgetExceededError, EncodingUnavailableErr
 from agentsight_tokens.faults import fault_counts
 from agentsight_tokens.handlers import deactivate
 from agentsight_tokens.meter import meter
-from agentsight_tokens.testing import LoopbackProvider, Reply
+from agentsight_tokens.scope import current_attribution
+from agentsight_tokens.testing import LoopbackProvider, Reply, ToolCall
 from agentsight_tokens_llamaindex import LlamaIndexHandler
 from agentsight_tokens_llamaindex.calls import CallTable
 from agentsight_tokens_llamaindex.capture import Capture
-from agentsight_tokens_llamaindex.generators import GeneratorTable
-from agentsight_tokens_llamaindex.spans import SpanTable
+from agentsight_tokens_llamaindex.generators import GeneratorTable, Origin
+from agentsight_tokens_llamaindex.patches import Patches
+from agentsight_tokens_llamaindex.spans import Span, SpanTable
+from agentsight_tokens_llamaindex.stream_usage import (
+    _first_contact,
+    _first_contact_async,
+    _Servers,
+)
 from tests.llamaindex_kit import (
     A,
     BatchEmbedding,
@@ -46,6 +53,7 @@ from tests.llamaindex_kit import (
     FromCompletion,
     Kit,
     LocalEmbedding,
+    SDKEmbedding,
     chat,
     drain,
     handler_kit,
@@ -422,14 +430,54 @@ def test_estimates_are_offline(kit: Kit) -> None:
 
 @pytest.mark.usefixtures("words")
 def test_cached_estimates(kit: Kit) -> None:
-    """A text that the cache answered is not estimated, and what nobody tells is unreported."""
+    """A text that the cache answered is neither estimated nor unreported."""
     model = LocalEmbedding(embeddings_cache=SimpleKVStore())
-    model.get_query_embedding("one two")
-    model.get_query_embedding("one two")
-    assert kit.usage().embedding_tokens == 2
+    for _ in range(2):
+        model.get_query_embedding("one two")
+        model.get_text_embedding_batch(["three"])
+        run(model.aget_text_embedding_batch(["four"]))
 
-    BatchEmbedding(embeddings_cache=SimpleKVStore()).get_text_embedding_batch(["a"])
-    assert kit.usage().unreported_calls >= 1
+    usage = kit.usage()
+    assert (usage.embedding_tokens, usage.unreported_calls) == (4, 0)
+
+
+@pytest.mark.usefixtures("words")
+def test_cached_batches_that_tell_nothing(kit: Kit) -> None:
+    """Where nobody tells how much the cache answered, nothing is guessed."""
+    BatchEmbedding(embeddings_cache=SimpleKVStore()).get_text_embedding_batch(["one two"])
+
+    assert (kit.usage().embedding_tokens, kit.usage().unreported_calls) == (0, 1)
+
+
+@pytest.mark.usefixtures("words")
+def test_embedding_through_the_sdk_is_not_estimated(kit: Kit) -> None:
+    """What the tap counts below a program's own class is not counted again."""
+    SDKEmbedding(client=kit.sdk()).get_text_embedding_batch(["a [[in=13]]", "b [[in=13]]"])
+    with pytest.raises(Exception, match="400"):
+        SDKEmbedding(client=kit.sdk()).get_text_embedding("[[status=400]]")
+
+    usage = kit.usage()
+    assert (usage.embedding_tokens, usage.request_count, usage.unreported_calls) == (26, 3, 0)
+
+
+def test_agents_of_a_workflow_are_named(kit: Kit) -> None:
+    """Each call of a workflow carries the agent that made it."""
+    kit.provider.default_reply = Reply(input_tokens=101, output_tokens=7, text="done")
+    kit.provider.enqueue(
+        Reply(tool_calls=(ToolCall("handoff", {"to_agent": "two", "reason": "r"}),))
+    )
+    agents = [
+        FunctionAgent(name=name, description=name, tools=[], llm=kit.openai())
+        for name in ("one", "two")
+    ]
+    workflow = AgentWorkflow(agents=agents, root_agent="one")
+
+    async def ask() -> None:
+        await workflow.run(user_msg="hi")
+
+    run(ask())
+
+    assert [record.scope.agent for record in kit.records()] == ["one", "two"]
 
 
 def test_embeddings_without_an_encoding(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -557,36 +605,62 @@ def test_both_frameworks_count_an_embedding_once(tmp_path: Path) -> None:
         assert (usage.embedding_tokens, usage.total_tokens) == (13, 108)
 
 
-class ThroughLiteLLM(FromCompletion):
-    """Stands for the integration of LiteLLM, which makes the call itself."""
+class ThroughAnother(FromCompletion):
+    """A model that asks through a package with a handler of its own."""
 
-    __module__ = "llama_index.llms.litellm.base"
+    def _ask(self, prompt: str, **options: Any) -> Any:
+        call = meter.begin_on_wire("sdk", model="gpt-4o-mini", provider="openai")
+        answer = super()._ask(prompt, **options)
+        if call is not None:
+            call.finish(TokenUsage(input_tokens=1, output_tokens=2))
+        return answer
 
 
-class LiteLLMResponse(dict[str, Any]):
-    __module__ = "litellm.types.utils"
+def test_call_nearer_the_wire_wins(kit: Kit) -> None:
+    """What another handler counts of the same request is counted once, as it tells it."""
+    model = ThroughAnother(client=kit.sdk())
+    waiting = kit.openai().stream_complete(D)
+    with kit.tracker.conversation("A"):
+        model.chat(chat(D))
+        streams = [model.stream_chat(chat(D)), run(model.astream_chat(chat(D)))]
+    with kit.tracker.conversation("B"):
+        list(streams[0])
+        run(drain_ready(streams[1]))
+    list(waiting)
+
+    assert [r.total_tokens for r in kit.records(conversation_id="A")] == [3, 3, 3]
+    assert {r.handler for r in kit.records()} == {"llamaindex"}
+    assert kit.usage().total_tokens == 9 + 108
 
 
-def test_litellm_calls_belong_to_its_handler(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever made the HTTP call owns it, if a handler of his is on."""
-    model = ThroughLiteLLM(client=kit.custom().client)
-    model.chat(chat(D))
-    assert kit.usage().total_tokens == 108
+async def drain_ready(stream: Any) -> None:
+    assert [each async for each in stream]
 
-    class Raw(FromCompletion):
-        def complete(self, *args: Any, **kwargs: Any) -> CompletionResponse:
-            usage = {"prompt_tokens": 101, "completion_tokens": 7}
-            return CompletionResponse(text="ok", raw=LiteLLMResponse(usage=usage))
 
-    class Off:
-        def uninstall(self) -> None:
-            """Nothing was installed."""
+def test_model_inside_another_frameworks_call(kit: Kit) -> None:
+    """The call of a framework around ours goes on, and ours is a part of it."""
+    around = meter.begin("langchain", tool_name="outer")
+    kit.custom().chat(chat(D))
+    around.finish(TokenUsage(input_tokens=1))
 
-    monkeypatch.setitem(handlers._installed, "litellm", Off())
-    model.chat(chat(D))
-    Raw(client=None).chat(chat(D))
-    assert kit.usage().total_tokens == 108
-    assert kit.usage().unreported_calls == 0
+    record = kit.record()
+    assert (record.total_tokens, record.handler, record.tool_name) == (108, "langchain", "outer")
+
+
+def test_other_models_of_an_answer(kit: Kit) -> None:
+    """What an answer used of another model is a record of its own."""
+    iterations = [
+        {"type": "advisor_message", "model": "claude-opus-4-5", "input_tokens": 5},
+    ]
+    usage = {"input_tokens": 50, "output_tokens": 9, "iterations": iterations}
+
+    answer = {"type": "message", "model": "claude-sonnet-4-5", "usage": usage}
+    Odd(client=None, answer=answer).chat(chat("hi"))
+
+    assert sorted((r.model, r.input_tokens) for r in kit.records()) == [
+        ("claude-opus-4-5", 5),
+        ("claude-sonnet-4-5", 50),
+    ]
 
 
 # No harm
@@ -667,6 +741,7 @@ def test_uninstall_leaves_nothing(tmp_path: Path) -> None:
     assert after == before
     assert Responses.parse is parse
     assert not meter.barriers
+    assert not meter.finders
 
 
 def test_install_twice_registers_once(kit: Kit) -> None:
@@ -707,7 +782,7 @@ def test_tables_are_bounded(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentsight_tokens_llamaindex.calls._MAX_CALLS", 2)
     monkeypatch.setattr("agentsight_tokens_llamaindex.generators._MAX_GENERATORS", 2)
     monkeypatch.setattr("agentsight_tokens_llamaindex.spans.MAX_OPEN", 2)
-    monkeypatch.setattr("agentsight_tokens_llamaindex.calls._MAX_BILLED", 2)
+    monkeypatch.setattr("agentsight_tokens_llamaindex.calls._MAX_BILLED", 1)
     streams = [kit.anthropic().stream_chat(chat(A)) for _ in range(5)]
 
     assert {r.unreported_reason for r in kit.records()} == {"run_never_closed"}
@@ -715,6 +790,12 @@ def test_tables_are_bounded(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     for stream in streams:
         list(stream)
     assert kit.usage().request_count == 5
+
+    monkeypatch.setattr("agentsight_tokens_llamaindex.spans.MAX_OPEN", 0)
+    monkeypatch.setattr("agentsight_tokens_llamaindex.spans._MAX_KINDS", 0)
+    monkeypatch.setattr("agentsight_tokens_llamaindex.calls._MAX_CALLS", 0)
+    kit.custom().chat(chat(D))
+    assert kit.usage().total_tokens == 2 * 114 + 108
 
 
 @pytest.mark.usefixtures("words")
@@ -748,12 +829,63 @@ assert len(llama_index_instrumentation.root_dispatcher.event_handlers) == 1
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_message_of_chat_response_may_be_missing(kit: Kit) -> None:
-    """A class that returns nothing sensible is unreported, no fault."""
+def test_hook_that_comes_too_late() -> None:
+    """A module that is imported after the uninstall is left as it is."""
+    patches = Patches()
+    patches.undo()
+    patches.after_import("json", lambda module: pytest.fail("patched"))
 
-    class Odd(FromCompletion):
-        def chat(self, messages: list[ChatMessage], **kwargs: Any) -> ChatResponse:
-            return ChatResponse(message=ChatMessage(content="x"), raw={"usage": {"odd": 1}})
 
-    Odd(client=None).chat(chat("hi"))
-    assert kit.usage().total_tokens == TokenUsage().total_tokens
+def test_streams_that_bring_nothing() -> None:
+    """An empty stream from an unknown server stays empty."""
+    servers = _Servers(Patches())
+    assert not list(_first_contact(servers, None, iter(()), lambda: iter((1,))))
+
+    async def nothing() -> AsyncIterator[Any]:
+        for each in ():
+            yield each
+
+    async def read() -> list[Any]:
+        return [each async for each in _first_contact_async(servers, None, nothing(), nothing)]
+
+    assert not run(read())
+
+
+def test_generator_that_is_done_is_not_kept() -> None:
+    """A span may return a generator that has finished."""
+    table = GeneratorTable()
+    done = (each for each in ())
+    list(done)
+    span = Span("C.m-" + "0" * 36, None, "other", None)
+    table.add(done, Origin(current_attribution(), None, span), None)
+
+    assert not len(table)
+
+
+def test_handlers_are_named(kit: Kit) -> None:
+    """LlamaIndex's dispatcher may ask its handlers for their names."""
+    root = instrumentation.root_dispatcher
+    assert kit.tracker
+    assert root.event_handlers[-1].class_name() == "AgentSightTokensEventHandler"
+    assert root.span_handlers[-1].class_name() == "AgentSightTokensSpanHandler"
+    root.shutdown()
+
+
+class Odd(FromCompletion):
+    """A model without LlamaIndex's callbacks."""
+
+    answer: Any = None
+
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        return ChatResponse(message=ChatMessage(content="x"), raw=self.answer)
+
+
+def test_model_without_events(kit: Kit) -> None:
+    """A class that fires no event is counted by what it returns, or is unreported."""
+    Odd(client=None, answer={"usage": {"odd": 1}}).chat(chat("hi"))
+    assert kit.usage().unreported_calls == 1
+
+    usage = {"prompt_tokens": 101, "completion_tokens": 7}
+    Odd(client=None, answer={"object": "chat.completion", "usage": usage}).chat(chat("hi"))
+    assert kit.usage().total_tokens == 108
+    assert all(record.duration_seconds for record in kit.records())

@@ -9,13 +9,14 @@ from threading import RLock
 from typing import Any, Final
 
 from agentsight_tokens.errors import BudgetExceededError
+from agentsight_tokens.extract import Extracted
 from agentsight_tokens.meter import Meter, OpenCall
 from agentsight_tokens.usage import CallStatus, Operation, TokenUsage
 from agentsight_tokens_openai.errors import is_unbilled
 
 from .answers import Source, find_source, is_first_token, read_answer
 from .generators import Origin
-from .providers import is_counted_by_litellm, sends_lazily
+from .providers import sends_lazily
 from .spans import Span
 
 __all__ = ["HANDLER", "Call", "CallTable"]
@@ -101,6 +102,9 @@ class CallTable:
 
         Calls around it are forgotten: they only pass on what this one asks the provider.
         """
+        self._forget_around(span)
+        if origin is not None:
+            self._forget_around(origin.span)
         cause = span if origin is None else origin.span
         opened = self._meter.begin(
             HANDLER,
@@ -110,11 +114,12 @@ class CallTable:
             metadata=tags,
             agent=cause.agent,
             tool_name=cause.tool,
+            # Its requests find it by their span; in the context it would also be found by
+            # those of other calls, as a stream stays open there that nobody drains.
+            surrounds=False,
         )
-        self._drop_around(span)
         if origin is not None:
-            opened = _rebound(opened, origin)
-            self._drop_around(origin.span)
+            _rebind(opened, origin)
         call = Call(span, opened)
         if len(self._calls) >= _MAX_CALLS:
             self._evict()
@@ -165,12 +170,6 @@ class CallTable:
         reason = "run_never_closed" if call.is_untouched else "cancelled"
         self._finish(call, status="cancelled", reason=reason)
 
-    def drop(self, span_id: str) -> None:
-        """Forget a call."""
-        call = self.take(span_id)
-        if call is not None:
-            call.open.drop()
-
     def clear(self) -> None:
         """Forget every call."""
         self._calls.clear()
@@ -180,10 +179,13 @@ class CallTable:
         """Remove a call from those under way, and return it."""
         return self._calls.pop(span_id, None) if span_id is not None else None
 
-    def _drop_around(self, span: Span) -> None:
+    def _forget_around(self, span: Span) -> None:
         for each in span.line():
             each.has_call = True
-            self.drop(each.id)
+            call = self.take(each.id)
+            if call is not None:
+                # Not dropped, as the calls of other frameworks around it go on.
+                call.open.is_finished = True
 
     def _evict(self) -> None:
         call = None
@@ -195,9 +197,6 @@ class CallTable:
     def _finish(
         self, call: Call, *, status: CallStatus, reason: str, error_type: str | None = None
     ) -> None:
-        if is_counted_by_litellm(call.raw):
-            call.open.drop()
-            return
         answer = read_answer(call.source, call.raw, call.first, call.open.provider)
         usage = answer.usage or None
         if usage is not None:
@@ -206,7 +205,7 @@ class CallTable:
                 return
             status = "ok" if status == "ok" else "partial"
             call.open.operation = answer.operation
-        call.open.finish(
+        record = call.open.finish(
             usage,
             model=answer.model,
             provider=answer.provider or call.open.provider,
@@ -216,6 +215,9 @@ class CallTable:
             service_tier=answer.service_tier,
             error_type=error_type,
         )
+        if record is not None:
+            for other in answer.others:
+                _finish_other(call.open, other)
 
     def _is_first(self, source: Any) -> bool:
         """Tell whether a usage object was not billed yet; it is kept, so its id stays its own."""
@@ -229,11 +231,18 @@ class CallTable:
             return True
 
 
-def _rebound(opened: OpenCall, origin: Origin) -> OpenCall:
-    """Return a call that belongs to whoever asked for the generator that makes it."""
-    scope = origin.scope
-    if not scope.agent:
-        scope = scope.replace(agent=origin.span.agent)
-    call = OpenCall(origin.recorder, scope, handler=opened.handler, operation=opened.operation)
-    call.model, call.provider, call.tool_name = opened.model, opened.provider, opened.tool_name
-    return call
+def _finish_other(opened: OpenCall, other: Extracted) -> None:
+    """Record what the same answer used of another model, which is billed at its own rates."""
+    call = OpenCall(
+        opened.recorder, opened.scope, handler=opened.handler, operation=other.operation
+    )
+    call.tool_name = opened.tool_name
+    call.finish(other.usage, model=other.model, provider=other.provider or opened.provider)
+
+
+def _rebind(opened: OpenCall, origin: Origin) -> None:
+    """Give a call to whoever asked for the generator that makes it."""
+    scope, agent = origin.attribution.scope, origin.span.agent
+    opened.scope = scope if scope.agent else scope.replace(agent=agent)
+    opened.recorder = origin.recorder
+    opened.attribution = origin.attribution

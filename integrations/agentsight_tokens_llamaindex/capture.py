@@ -9,13 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from agentsight_tokens.faults import guarded
-from agentsight_tokens.meter import Meter
+from agentsight_tokens.meter import Meter, OpenCall
 from agentsight_tokens.scope import current_attribution
 
 from .calls import Call, CallTable
 from .embeddings import EmbeddingWatch
 from .generators import GeneratorTable, Origin, generator_in
-from .providers import is_left_to_another, model_of, provider_of
+from .providers import model_of, provider_of
 from .spans import Span, SpanTable
 
 __all__ = ["Capture"]
@@ -32,14 +32,14 @@ class Capture:
         self.spans = SpanTable()
         self.calls = CallTable(meter)
         self.generators = GeneratorTable()
-        self.embeddings = EmbeddingWatch(meter) if with_embeddings else None
+        self.embeddings = EmbeddingWatch(meter, is_on=with_embeddings)
         self.active_span_id: ContextVar[str | None] | None = None
         """LlamaIndex's own variable, once it is imported."""
         self._gone: deque[Call] = deque()
 
     def event_actions(self) -> dict[str, Callable[[Any], None]]:
         """Return what to do at which event."""
-        actions: dict[str, Callable[[Any], None]] = {
+        return {
             "LLMChatStartEvent": self.start,
             "LLMCompletionStartEvent": self.start,
             "LLMChatInProgressEvent": self.progress,
@@ -47,11 +47,9 @@ class Capture:
             "LLMChatEndEvent": self.end,
             "LLMCompletionEndEvent": self.end,
             "ExceptionEvent": self.fail,
+            "EmbeddingStartEvent": self.start_embedding,
+            "EmbeddingEndEvent": self.end_embedding,
         }
-        if self.embeddings is not None:
-            actions["EmbeddingStartEvent"] = self.start_embedding
-            actions["EmbeddingEndEvent"] = self.end_embedding
-        return actions
 
     @guarded
     def start(self, event: Any) -> None:
@@ -82,20 +80,18 @@ class Capture:
     @guarded
     def start_embedding(self, event: Any) -> None:
         """Begin a batch of embeddings."""
-        if self.embeddings is not None:
-            self.embeddings.start(self.spans.get(event.span_id), event.model_dict)
+        self.embeddings.start(self.spans.get(event.span_id), event.model_dict)
 
     @guarded
     def end_embedding(self, event: Any) -> None:
         """Finish a batch of embeddings."""
-        if self.embeddings is not None:
-            self.embeddings.end(self.spans.get(event.span_id), event.chunks)
+        self.embeddings.end(self.spans.get(event.span_id), event.chunks)
 
     @guarded
     def enter(self, id_: str, parent_id: str | None, instance: Any, arguments: Any) -> None:
         """Open a span."""
         span = self.spans.enter(id_, parent_id, instance, arguments)
-        if span.kind == "embed" and self.embeddings is not None:
+        if span.kind == "embed":
             self.embeddings.enter(span)
 
     @guarded
@@ -109,10 +105,12 @@ class Capture:
             self._returned(span, generator)
         elif self.calls.get(id_) is not None:  # the class fired no end event
             self.calls.end(id_, result)
-        elif span.kind == "structured" and not span.has_call:
-            self._begin(span, None, None)  # an SDK was called that is not tapped
-            self.calls.end(id_, None)
-        elif span.kind == "embed" and self.embeddings is not None:
+        elif span.kind in ("structured", "model") and not span.has_call:
+            # No event told of it: an SDK that is not tapped, or a class without events.
+            call = self._begin(span, None, None)
+            call.open.began = span.began
+            self.calls.end(id_, result if span.kind == "model" else None)
+        elif span.kind == "embed":
             self.embeddings.leave(span, arguments)
 
     @guarded
@@ -120,7 +118,7 @@ class Capture:
         """Close a span that raised."""
         span = self.spans.leave(id_)
         self.calls.fail(id_, error or RuntimeError("the span was dropped"))
-        if span is not None and span.kind == "embed" and self.embeddings is not None:
+        if span is not None and span.kind == "embed":
             self.embeddings.fail(span, error)
 
     @guarded
@@ -152,6 +150,13 @@ class Capture:
             each.has_call = True
         return {"agent": span.agent, "tool_name": span.tool}
 
+    def find_call(self) -> OpenCall | None:
+        """Return the call that what begins now belongs to, a request of an SDK for example."""
+        running = self.generators.running()
+        call = self.calls.nearest(running.span) if running is not None else None
+        call = call or self.calls.nearest(self.active_span())
+        return call.open if call is not None else None
+
     def active_span(self) -> Span | None:
         """Return the span that is in force here."""
         return self.spans.get(self.active_span_id.get()) if self.active_span_id else None
@@ -174,17 +179,12 @@ class Capture:
         self.generators.clear()
         self._gone.clear()
 
-    def _begin(self, span: Span, model: str | None, tags: dict[str, Any] | None) -> None:
-        kind = type(span.instance)
-        if is_left_to_another(kind):
-            for each in span.line():
-                each.has_call = True
-            return
-        self.calls.begin(
+    def _begin(self, span: Span, model: str | None, tags: dict[str, Any] | None) -> Call:
+        return self.calls.begin(
             span,
             self.generators.running(),
             model=model or model_of({"model": getattr(span.instance, "model", None)}),
-            provider=provider_of(kind),
+            provider=provider_of(type(span.instance)),
             tags=tags or None,
         )
 
@@ -195,7 +195,8 @@ class Capture:
             self.generators.add(generator, origin, None)
             return
         call.is_stream = True
-        origin = origin._replace(scope=call.open.scope)
+        # What the tags named at the start holds for what the stream calls, too.
+        origin = origin._replace(attribution=origin.attribution._replace(scope=call.open.scope))
         self.generators.add(generator, origin, lambda: self._let_go(span.id))
 
     def _let_go(self, span_id: str) -> None:
@@ -212,4 +213,4 @@ class Capture:
         recorder: Any = attribution.owner
         if recorder is None:
             recorder = self._meter.default_recorder
-        return Origin(attribution.scope, recorder, span)
+        return Origin(attribution, recorder, span)

@@ -7,6 +7,7 @@ tells no usage. A batch below which anything was counted is therefore not counte
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -25,24 +26,33 @@ _OPENAI: Final = ("llama_index.embeddings.openai.base", "OpenAIEmbedding")
 _CORE: Final = "llama_index.core."
 """The package of the embeddings that call nobody, such as those for tests."""
 
+_BASE: Final = ("llama_index.core.base.embeddings.base", "BaseEmbedding")
+_WITHOUT_SPAN: Final = {
+    "aget_text_embedding": ("_aget_text_embedding",),
+    "get_text_embedding_batch": ("_get_text_embeddings",),
+    "aget_text_embedding_batch": ("_aget_text_embedding", "_aget_text_embeddings"),
+}
+"""What a class may override without a span around it; by default it ends in one that has."""
+
 
 class EmbeddingWatch:
     """Counts the embeddings that no tap sees."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, *, is_on: bool) -> None:
         self._meter = meter
+        self._is_on = is_on
         self._counter: Any = None
 
     def enter(self, span: Span) -> None:
         """Begin the call of a span that embeds one text, whatever a cache may hold."""
-        if span.method.startswith("_") and _is_unseen(type(span.instance)):
+        if span.method.startswith("_") and self._counts(span):
             self._begin(span, {})
 
     def start(self, span: Span | None, described: dict[str, Any]) -> None:
         """Begin a batch's call."""
         if span is not None and span.kind == "embed":
             span.has_call = False  # what was counted until now belongs to earlier batches
-            if _is_unseen(type(span.instance)):
+            if self._counts(span):
                 self._begin(span, described)
 
     def end(self, span: Span | None, texts: Sequence[Any]) -> None:
@@ -50,7 +60,7 @@ class EmbeddingWatch:
         if span is None or not span.embeddings:
             return
         call = span.embeddings.pop(0)
-        if span.has_call:
+        if span.has_call or _has_span_for_each_text(span):  # else the cache answered
             call.drop()
         elif getattr(span.instance, "embeddings_cache", None) is not None:
             # How many of the texts the cache answered is not told.
@@ -79,6 +89,11 @@ class EmbeddingWatch:
             usage = TokenUsage() if error is not None and is_unbilled(error) else None
             name = type(error).__name__ if error is not None else None
             call.finish(usage, status="error", error_type=name)
+
+    def _counts(self, span: Span) -> bool:
+        """Tell whether a span embeds somewhere, and not through the SDK that is tapped."""
+        kind = type(span.instance)
+        return self._is_on and not is_a(kind, *_OPENAI) and not kind.__module__.startswith(_CORE)
 
     def _begin(self, span: Span, described: dict[str, Any]) -> None:
         call = self._meter.begin(
@@ -117,9 +132,12 @@ class EmbeddingWatch:
         return counted
 
 
-def _is_unseen(kind: type) -> bool:
-    """Tell whether a class embeds somewhere, and not through the SDK that is tapped."""
-    return not is_a(kind, *_OPENAI) and not kind.__module__.startswith(_CORE)
+def _has_span_for_each_text(span: Span) -> bool:
+    """Tell whether what really embeds below a span has a span of its own."""
+    base = getattr(sys.modules.get(_BASE[0]), _BASE[1])
+    kind = type(span.instance)
+    inner = _WITHOUT_SPAN.get(span.method, ())
+    return all(getattr(kind, name) is getattr(base, name) for name in inner)
 
 
 def _model_name(instance: Any) -> str | None:

@@ -16,7 +16,7 @@ from types import AsyncGeneratorType, FrameType, GeneratorType
 from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.meter import Recorder
-from agentsight_tokens.usage import Scope
+from agentsight_tokens.scope import Attribution
 
 from .spans import Span
 
@@ -28,7 +28,7 @@ _MAX_GENERATORS: Final = 65_536
 class Origin(NamedTuple):
     """Who asked for a generator."""
 
-    scope: Scope
+    attribution: Attribution
     recorder: Recorder | None
     span: Span
 
@@ -82,7 +82,7 @@ class GeneratorTable:
             return
         if len(self._entries) >= _MAX_GENERATORS:
             with suppress(RuntimeError):  # another thread has just changed the table
-                self._entries.pop(next(iter(self._entries)), None)
+                self._entries.pop(next(iter(self._entries), 0), None)
         self._entries[key] = _Entry(weakref.ref(generator, forget), origin)
 
     def running(self) -> Origin | None:

@@ -52,6 +52,8 @@ class LlamaIndexHandler:
             patches.on_undo(lambda: uninstall_embeddings_tap(surroundings=capture.surroundings))
         meter.barriers.append(capture.settle)
         patches.on_undo(lambda: meter.barriers.remove(capture.settle))
+        meter.finders.append(capture.find_call)
+        patches.on_undo(lambda: meter.finders.remove(capture.find_call))
         patches.on_undo(capture.clear)
 
     def uninstall(self) -> None:

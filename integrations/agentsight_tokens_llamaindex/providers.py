@@ -5,17 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any, Final
 
-from agentsight_tokens import handlers
 from agentsight_tokens.extract.recognition import PROVIDER_NAMES
 
-__all__ = [
-    "is_counted_by_litellm",
-    "is_left_to_another",
-    "is_openai_like",
-    "model_of",
-    "provider_of",
-    "sends_lazily",
-]
+__all__ = ["is_openai_like", "model_of", "provider_of", "sends_lazily"]
 
 _FAMILIES: Final = ("llama_index.llms.", "llama_index.embeddings.", "llama_index.multi_modal_llms.")
 _OPENAI_LIKE: Final = "llama_index.llms.openai_like."
@@ -24,9 +16,6 @@ _LAZY: Final = "llama_index.llms.openai."
 _GATEWAYS: Final = frozenset({"langchain", "litellm", "openai_like"})
 """Integrations that lead to any provider; the answer itself may tell which."""
 
-_FRAMEWORKS: Final = frozenset({"langchain", "litellm"})
-"""Integrations of frameworks that have a handler of the same name."""
-
 
 def provider_of(kind: type) -> str | None:
     """Return the provider of a model's class, by the integration that it comes from."""
@@ -34,19 +23,6 @@ def provider_of(kind: type) -> str | None:
     if name is None or name in _GATEWAYS:
         return None
     return PROVIDER_NAMES.get(name, name)
-
-
-def is_left_to_another(kind: type) -> bool:
-    """Tell whether a class calls another framework whose own handler counts its calls."""
-    name = _integration_of(kind)
-    return name in _FRAMEWORKS and name in handlers._installed  # noqa: SLF001
-
-
-def is_counted_by_litellm(raw: Any) -> bool:
-    """Tell whether LiteLLM made the call, and its own handler counts it."""
-    return (
-        type(raw).__module__.partition(".")[0] == "litellm" and "litellm" in handlers._installed  # noqa: SLF001
-    )
 
 
 def model_of(described: dict[str, Any]) -> str | None:

@@ -8,6 +8,7 @@ the span that started it.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final, Literal
@@ -24,8 +25,9 @@ _UUID_LENGTH: Final = 37
 
 _MAX_KINDS: Final = 4096
 
-_Kind = Literal["tool", "agent", "step", "structured", "embed", "other"]
+_Kind = Literal["tool", "agent", "step", "structured", "model", "embed", "other"]
 
+_MODEL_METHODS: Final = frozenset({"chat", "complete", "achat", "acomplete"})
 _TOOL_METHODS: Final = frozenset({"call", "acall", "__call__"})
 
 
@@ -38,11 +40,22 @@ def is_a(kind: type, module: str, name: str) -> bool:
 class Span:
     """One span and what it says of the calls below it."""
 
-    __slots__ = ("agent", "embeddings", "has_call", "id", "instance", "kind", "parent", "tool")
+    __slots__ = (
+        "agent",
+        "began",
+        "embeddings",
+        "has_call",
+        "id",
+        "instance",
+        "kind",
+        "parent",
+        "tool",
+    )
 
     def __init__(self, id_: str, parent: Span | None, kind: _Kind, instance: Any) -> None:
         self.id = id_
         self.parent = parent
+        self.began = time.perf_counter()
         self.kind = kind
         self.instance = instance
         self.embeddings: list[OpenCall] | None = None
@@ -111,7 +124,7 @@ class SpanTable:
 
     def _forget_oldest(self) -> None:
         with suppress(RuntimeError):  # another thread has just changed the table
-            self._open.pop(next(iter(self._open)), None)
+            self._open.pop(next(iter(self._open), ""), None)
 
 
 def _name_of(holder: Any) -> str | None:
@@ -120,9 +133,10 @@ def _name_of(holder: Any) -> str | None:
 
 
 def _kind_of(method: str, kind: type) -> _Kind:
-    if method.endswith("structured_predict"):
-        is_llm = is_a(kind, "llama_index.core.base.llms.base", "BaseLLM")
-        return "structured" if is_llm else "other"
+    if is_a(kind, "llama_index.core.base.llms.base", "BaseLLM"):
+        if method.endswith("structured_predict"):
+            return "structured"
+        return "model" if method in _MODEL_METHODS else "other"
     if method == "run_agent_step":
         return "step"
     if method in _TOOL_METHODS and is_a(kind, "llama_index.core.tools.types", "BaseTool"):
