@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import llama_index_instrumentation as instrumentation
@@ -46,6 +47,7 @@ from agentsight_tokens_llamaindex.stream_usage import (
     _first_contact_async,
     _Servers,
 )
+from agentsight_tokens_llamaindex.taps import _first_shown, _first_shown_async, _parse_patch
 from tests.llamaindex_kit import (
     A,
     BatchEmbedding,
@@ -369,8 +371,9 @@ def test_structured_predict_that_is_refused(kit: Kit) -> None:
 def test_parse_outside_of_llamaindex_is_not_ours(kit: Kit) -> None:
     """A program's own call of the SDK is left to the SDK's handler."""
     kit.provider.default_reply = Reply(text='{"text":"hi"}')
-    client = kit.responses()._client
-    client.responses.parse(model="gpt-4o-mini", input="hi", text_format=Answer)
+    model = kit.responses()
+    model._client.responses.parse(model="gpt-4o-mini", input="hi", text_format=Answer)
+    run(model._aclient.responses.parse(model="gpt-4o-mini", input="hi", text_format=Answer))
     kit.anthropic()._client.messages.create(
         model="claude-sonnet-4-5", max_tokens=9, messages=[], stream=True
     )
@@ -849,6 +852,30 @@ def test_streams_that_bring_nothing() -> None:
         return [each async for each in _first_contact_async(servers, None, nothing(), nothing)]
 
     assert not run(read())
+
+
+def test_taps_on_what_is_not_there(kit: Kit) -> None:
+    """An SDK without `parse` is left alone, and an empty stream stays empty."""
+    older = SimpleNamespace(Messages=type("M", (), {}), AsyncMessages=type("A", (), {}))
+    capture: Any = meter.barriers[-1].__self__  # type: ignore[attr-defined]  # a bound method
+    _parse_patch(capture, Patches(), "Messages", "AsyncMessages")(older)
+    assert not hasattr(older.Messages, "parse")
+
+    call: Any = SimpleNamespace(first=None)
+    assert not list(_first_shown(iter(()), call))
+
+    class Events:
+        def __aiter__(self) -> Any:
+            return self
+
+        async def __anext__(self) -> Any:
+            raise StopAsyncIteration
+
+    async def read() -> list[Any]:
+        return [each async for each in _first_shown_async(Events(), call)]
+
+    assert not run(read())
+    assert call.first is None
 
 
 def test_generator_that_is_done_is_not_kept() -> None:

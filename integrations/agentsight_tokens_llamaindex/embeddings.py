@@ -55,7 +55,7 @@ class EmbeddingWatch:
             if self._counts(span):
                 self._begin(span, described)
 
-    def end(self, span: Span | None, texts: Sequence[Any]) -> None:
+    def end(self, span: Span | None, texts: Sequence[str]) -> None:
         """Finish a batch's call, if nothing below it was counted."""
         if span is None or not span.embeddings:
             return
@@ -108,7 +108,7 @@ class EmbeddingWatch:
             span.embeddings = []
         span.embeddings.append(call)
 
-    def _finish(self, span: Span, call: OpenCall, texts: Sequence[Any] | None) -> None:
+    def _finish(self, span: Span, call: OpenCall, texts: Sequence[str] | None) -> None:
         _mark(span.parent)
         tokens = None if texts is None else self._estimate(texts)
         if tokens is None:
@@ -116,7 +116,7 @@ class EmbeddingWatch:
         else:
             call.finish(TokenUsage(embedding_tokens=tokens), source="estimated")
 
-    def _estimate(self, texts: Sequence[Any]) -> int | None:
+    def _estimate(self, texts: Sequence[str]) -> int | None:
         # Imported here because most programs embed through a tap.
         from agentsight_tokens.counting import TokenCounter
 
@@ -125,8 +125,7 @@ class EmbeddingWatch:
         counted = 0
         try:
             for text in texts:
-                if isinstance(text, str):
-                    counted += self._counter.count(text)
+                counted += self._counter.count(text)
         except EncodingUnavailableError:
             return None
         return counted

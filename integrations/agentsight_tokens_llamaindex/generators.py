@@ -70,10 +70,9 @@ class GeneratorTable:
             return
         key = id(frame)
 
-        def forget(reference: weakref.ref[Any]) -> None:
-            entry = self._entries.get(key)
-            if entry is not None and entry.generator is reference:
-                del self._entries[key]
+        def forget(_: weakref.ref[Any]) -> None:
+            # An entry that another has replaced is gone, and its reference with it.
+            self._entries.pop(key, None)
             if on_gone is not None:
                 on_gone()
 
