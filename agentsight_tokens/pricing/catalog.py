@@ -107,7 +107,7 @@ class Catalog:
 
     def decoded(self, name: str) -> Entry:
         """Return the entry of a name without keeping it, aliases not followed."""
-        entry = self._entries.get(name) or self._merged(name)
+        entry = self._merged(name)
         if entry is None:
             raise KeyError(name)
         return entry

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from agentsight_tokens.usage import UsageRecord
 
-from .breakdown import CostBreakdown
+from .breakdown import Bucket, CostBreakdown
 from .catalog import Catalog
 from .estimator import CostEstimator
 from .rows import Row
@@ -36,16 +36,22 @@ def explained(record: UsageRecord, estimator: CostEstimator) -> list[str]:
     if cost.card is None:
         return [*lines, f"unpriced: no price is known for {record.model!r}"]
     lines.append(f"price {cost.matched_key} ({cost.matched}), version {cost.price_version}")
-    lines += [
-        f"  {bucket.name:<16} {bucket.quantity:>13,} x ${_plain(bucket.usd_per_million)} "
-        f"per million = ${_plain(bucket.cost)}"
-        for bucket in cost.buckets
-    ]
+    lines += [f"  {bucket.name:<16} {_term(bucket)}" for bucket in cost.buckets]
     lines.append(f"  total ${_plain(cost.total_cost or Decimal(0))}, {cost.status}")
     if record.cost_pico_usd != cost.cost_pico_usd:
-        recorded = "no cost" if record.cost is None else f"${_plain(record.cost)}"
-        lines.append(f"  recorded: {recorded}, version {record.price_version}")
+        recorded = "no cost"
+        if record.cost is not None:
+            recorded = f"${_plain(record.cost)}, version {record.price_version}"
+        lines.append(f"  recorded: {recorded}")
     return lines
+
+
+def _term(bucket: Bucket) -> str:
+    """Return one product: tokens at a price per million, fees at a price for each."""
+    is_fee = bucket.name in ("search", "call")
+    price = bucket.usd_per_million / 1_000_000 if is_fee else bucket.usd_per_million
+    unit = "each" if is_fee else "per million"
+    return f"{bucket.quantity:>13,} x ${_plain(price)} {unit} = ${_plain(bucket.cost)}"
 
 
 def model_sheet(model: str, estimator: CostEstimator, *, provider: str | None = None) -> list[str]:

@@ -33,7 +33,8 @@ class LiteLLMOverlay:
         if found is None:
             return None
         key, raw = found
-        entry = entry_of_litellm(key, msgspec.json.decode(raw), source)
+        fields = msgspec.json.decode(raw)
+        entry = entry_of_litellm(key, fields, source) if isinstance(fields, dict) else None
         if entry is None:
             return None
         rows = tuple(msgspec.structs.replace(row, since=self.source.day) for row in entry.rows)

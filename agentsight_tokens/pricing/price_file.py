@@ -115,10 +115,13 @@ def _read(file: Path) -> PriceFile:
     else:
         day = datetime.fromtimestamp(file.stat().st_mtime, timezone.utc).date().isoformat()
     source = Source(file.name, day)
-    if models and models.keys() <= {"prices", "deployments"}:
+    if models.keys() & {"prices", "deployments"}:
         own = msgspec.json.decode(data, type=_OwnPrices)
         return PriceFile(source, prices=_exact(own.prices), deployments=own.deployments)
-    return PriceFile(source, cost_map=LiteLLMOverlay(models, source))
+    cost_map = LiteLLMOverlay(models, source)
+    if not any(cost_map.find(name, 0) for name in cost_map):
+        raise ConfigurationError("it prices no model")
+    return PriceFile(source, cost_map=cost_map)
 
 
 def _check_sum(file: Path, data: bytes) -> None:

@@ -25,6 +25,15 @@ __all__ = ["ProviderUsage", "read_export"]
 _PICO_PER_USD: Final = 10**12
 _PICO_PER_CENT: Final = 10**10
 
+_UNREADABLE: Final = (
+    OSError,
+    TypeError,
+    ValueError,
+    KeyError,
+    InvalidOperation,
+    msgspec.MsgspecError,
+)
+
 # The columns of both consoles' CSV files, by what they mean here.
 _COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "day": ("usage_date_utc", "start_time_iso", "start_time", "date"),
@@ -68,7 +77,7 @@ def read_export(path: str | os.PathLike[str]) -> list[ProviderUsage]:
                 found = list(_of_csv(csv.DictReader(lines)))
         else:
             found = list(_of_pages(_pages(file.read_bytes())))
-    except (OSError, ValueError, KeyError, InvalidOperation, msgspec.MsgspecError) as error:
+    except _UNREADABLE as error:
         raise ConfigurationError(f"the export {str(file)!r} cannot be read: {error!r}") from None
     if not found:
         raise ConfigurationError(

@@ -121,6 +121,10 @@ def _differences(mine: Side, theirs: Side, cost_tolerance: int) -> dict[str, int
         ours = mine.usage or TokenUsage()
         for name in _COMPARED:
             found[name] = getattr(ours, name) - getattr(theirs.usage, name)
+        if theirs.usage.cache_creation_tokens:  # not every provider reports writes
+            found["cache_creation_tokens"] = (
+                ours.cache_creation_tokens - theirs.usage.cache_creation_tokens
+            )
     if theirs.cost_pico_usd is not None:
         difference = (mine.cost_pico_usd or 0) - theirs.cost_pico_usd
         found["cost_pico_usd"] = difference if abs(difference) > cost_tolerance else 0
