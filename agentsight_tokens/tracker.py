@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -24,6 +23,8 @@ from .ids import time_ordered_id
 from .meter import meter
 from .open_cycle import OpenCycle
 from .pricing import CostBreakdown, CostEstimator
+from .privacy import hashed_user_id
+from .responses import CountedResponses, record_of
 from .runtime import configured_destinations, runtimes, shared
 from .scope import ScopeEntry, current_attribution, tool_in_force
 from .send_result import SendResult
@@ -36,21 +37,14 @@ from .usage import (
     TokenUsage,
     UsageRecord,
     checked_count,
-    pico_usd,
     usd,
 )
 from .usage_tracker import usage_trackers
 
 if TYPE_CHECKING:
-    from .extract import Extracted
+    pass
 
 __all__ = ["ConversationTracker", "get_global_usage"]
-
-REMEMBERED_RESPONSES: Final = 4096
-"""Of how many responses a tracker remembers the ids, to count each once."""
-
-REPORTED_BY_PROVIDER: Final = "reported by the provider"
-"""The price key of a cost that the provider itself has stated; it wins over the catalog."""
 
 _logger: Final = logging.getLogger("agentsight_tokens")
 _encoder: Final = msgspec.json.Encoder()
@@ -205,12 +199,12 @@ class ConversationTracker:
         self._refuse_if_closed()
         extracted = extract_usage(response, provider=provider)
         whole = current_attribution().scope.replace(**scope)
-        record = self._of_response(extracted, whole, provider)
+        record = record_of(extracted, whole, provider)
         counted = self.receive(record)
         if counted is not None:
             # What other models were billed for within the same response.
             for other in extracted.others:
-                billed = self._of_response(other, whole, provider)
+                billed = record_of(other, whole, provider)
                 self.receive(msgspec.structs.replace(billed, response_id=None))
         return counted or record
 
@@ -389,7 +383,7 @@ class ConversationTracker:
         Returns:
             The record as it was counted; None if it was counted before.
         """
-        if self._is_closed or self._is_known(record):
+        if self._is_closed or self._responses.add(record):
             return None
         record = self._completed(record)
         conversation_id = record.scope.conversation_id or self._conversation_id
@@ -410,7 +404,7 @@ class ConversationTracker:
     def forget_after_fork(self) -> None:
         """Begin anew in a child: what the parent counted is the parent's."""
         self._open: dict[str, OpenCycle] = {}
-        self._responses: OrderedDict[str, str | None] = OrderedDict()
+        self._responses = CountedResponses()
         self._steps = 0
         self._since = 0
         self._context_since = 0
@@ -452,46 +446,6 @@ class ConversationTracker:
     def _current_conversation(self) -> str:
         return current_attribution().scope.conversation_id or self._conversation_id
 
-    @staticmethod
-    def _of_response(extracted: Extracted, scope: Scope, provider: str | None) -> UsageRecord:
-        reported = extracted.reported_cost_usd
-        return UsageRecord(
-            id=time_ordered_id(),
-            at=datetime.now(timezone.utc),
-            usage=extracted.usage or TokenUsage(),
-            scope=scope,
-            model=extracted.model,
-            provider=provider or extracted.provider,
-            operation=extracted.operation,
-            unreported_reason="provider_silent" if extracted.usage is None else None,
-            cost_pico_usd=None if reported is None else pico_usd(reported),
-            cost_status="unpriced" if reported is None else "priced",
-            price_key=None if reported is None else REPORTED_BY_PROVIDER,
-            service_tier=extracted.service_tier,
-            region=extracted.region,
-            tool_name=tool_in_force(),
-            response_id=extracted.response_id,
-        )
-
-    def _is_known(self, record: UsageRecord) -> bool:
-        """
-        Tell whether the response was counted before, by hand or by another handler.
-
-        A handler's own repeats are its own business: some servers give each response the
-        same id.
-        """
-        if record.response_id is None:
-            return False
-        with self._runtime.lock:
-            is_known = record.response_id in self._responses and (
-                record.handler is None or self._responses[record.response_id] != record.handler
-            )
-            if not is_known:
-                self._responses[record.response_id] = record.handler
-                if len(self._responses) > REMEMBERED_RESPONSES:
-                    self._responses.popitem(last=False)
-        return is_known
-
     def _completed(self, record: UsageRecord) -> UsageRecord:
         """Return a record with its whole scope and its cost."""
         scope, usage = record.scope, record.usage
@@ -502,7 +456,7 @@ class ConversationTracker:
         scope = Scope(
             conversation_id=conversation_id,
             session_id=scope.session_id or conversation_id,
-            user_id=self._hashed_user(scope.user_id),
+            user_id=hashed_user_id(scope.user_id, self.config),
             org_id=scope.org_id,
             agent=scope.agent,
             feature=scope.feature,
@@ -523,16 +477,7 @@ class ConversationTracker:
                 tell(hook, step_number, record)
 
     def _hashed(self, where: dict[str, Any]) -> dict[str, Any]:
-        return {**where, "user_id": self._hashed_user(where.get("user_id"))}
-
-    def _hashed_user(self, user_id: str | None) -> str | None:
-        if user_id is None or not self.config.hash_user_ids:
-            return user_id
-        # Imported here: it loads OpenSSL.
-        import hmac
-
-        key = (self.config.hash_key or "").encode()
-        return hmac.new(key, user_id.encode(), "sha256").hexdigest()[:32]
+        return {**where, "user_id": hashed_user_id(where.get("user_id"), self.config)}
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:

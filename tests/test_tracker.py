@@ -259,13 +259,22 @@ def test_unknown_responses_are_refused(tracker: ConversationTracker) -> None:
 
 
 def test_a_handlers_call_is_not_counted_again_by_hand(tracker: ConversationTracker) -> None:
-    """The response's id tells that it is the same call; a handler's own repeats count."""
+    """The response's id tells that it is the same call."""
+    meter.begin("test").finish(TokenUsage(input_tokens=1), response_id="r")
+    tracker.track_token_usage(1, response_id="r")
+
+    assert counts(tracker) == (1, 0, 1, 0)
+
+
+def test_servers_that_repeat_their_ids_are_counted(tracker: ConversationTracker) -> None:
+    """Calls with the same id count, unless two handlers saw one at the same time."""
+    other = meter.begin("other")
     for _ in range(2):
         meter.begin("test").finish(TokenUsage(input_tokens=1), response_id="r")
-    tracker.track_token_usage(1, response_id="r")
-    meter.begin("other").finish(TokenUsage(input_tokens=1), response_id="r")
+    other.finish(TokenUsage(input_tokens=1), response_id="r")
+    meter.begin("other").finish(TokenUsage(input_tokens=5), response_id="r")
 
-    assert counts(tracker) == (2, 0, 2, 0)
+    assert counts(tracker) == (7, 0, 7, 0)
 
 
 def test_resets_keep_what_was_billed(collected: ConversationTracker, collector: Collector) -> None:
