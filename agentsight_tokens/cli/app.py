@@ -69,9 +69,8 @@ app.add_typer(outbox, name="outbox")
 def run() -> None:
     """Run the application on `sys.argv`, and exit."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # An id that the terminal's encoding lacks must not end the report.
-            stream.reconfigure(errors="replace")
+        # An id that the terminal's encoding lacks must not end the report.
+        getattr(stream, "reconfigure", dict)(errors="replace")
     app()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +16,13 @@ from agentsight_tokens.errors import StorageError
 
 if TYPE_CHECKING:
     from agentsight_tokens.backend.store import SQLiteStore
+    from agentsight_tokens.sender import Sender
 
 __all__ = ["DataDirectory", "bring_in", "configuration", "reading"]
 
 BRING_IN_SECONDS: Final = 30.0
 """How long a command waits for what is still on its way into the store."""
+_LOOK_SECONDS: Final = 0.5
 
 DataDirectory = Annotated[
     str | None,
@@ -50,11 +51,15 @@ def configuration(data_dir: str | None) -> TokenConfig:
 
 
 @contextlib.contextmanager
-def reading(config: TokenConfig) -> Iterator[SQLiteStore]:
+def reading(config: TokenConfig, *, seconds: float = BRING_IN_SECONDS) -> Iterator[SQLiteStore]:
     """
     Open the embedded store, once everything that is sealed has come in.
 
     A store that was never written to is empty, and is not made.
+
+    Args:
+        config: Where the store is.
+        seconds: How long to wait at most for what comes in.
 
     Raises:
         StorageError: If it cannot be read.
@@ -64,11 +69,11 @@ def reading(config: TokenConfig) -> Iterator[SQLiteStore]:
 
     file = config.directory / STORE_FILE
     try:
-        waiting = bring_in(config.directory)
+        waiting = bring_in(config.directory, seconds=seconds)
         if waiting:
             typer.echo(
-                f"note: {waiting:,} sent cycles are not in these figures yet; "
-                "another process brings them in, or `agentsight-tokens doctor` says why not",
+                f"note: cycles that were sent but are not in these figures yet: {waiting:,}; "
+                "`agentsight-tokens doctor` says whether they can be brought in",
                 err=True,
             )
         with SQLiteStore(file if file.exists() else Path(":memory:")) as store:
@@ -80,7 +85,7 @@ def reading(config: TokenConfig) -> Iterator[SQLiteStore]:
         ) from error
 
 
-def bring_in(directory: Path, *, seconds: float = BRING_IN_SECONDS) -> int:
+def bring_in(directory: Path, *, seconds: float) -> int:
     """
     Deliver what waits on disk for the embedded store, dead processes' open cycles included.
 
@@ -92,7 +97,7 @@ def bring_in(directory: Path, *, seconds: float = BRING_IN_SECONDS) -> int:
         seconds: How long to wait at most.
 
     Returns:
-        How many deliveries still wait.
+        How many deliveries still wait when time is up.
     """
     from agentsight_tokens.destinations.embedded import EmbeddedDestination
     from agentsight_tokens.outbox import Outbox
@@ -110,17 +115,23 @@ def bring_in(directory: Path, *, seconds: float = BRING_IN_SECONDS) -> int:
         sender.start()
         try:
             with _progress(waiting):
-                sender.drain(time.monotonic() + seconds)
+                is_drained = _drained(sender, time.monotonic() + seconds)
         finally:
             sender.stop()
-        return outbox.pending(identity)
+        return 0 if is_drained else outbox.pending(identity)
     finally:
         outbox.close()
 
 
-def _progress(waiting: int) -> contextlib.AbstractContextManager[object]:
-    if not sys.stderr.isatty():
-        return contextlib.nullcontext()
-    from .screen import plural, screen
+def _drained(sender: Sender, deadline: float) -> bool:
+    """Wait until everything is delivered, but not for a store that takes nothing."""
+    while not sender.drain(min(time.monotonic() + _LOOK_SECONDS, deadline)):
+        if sender.last_error is not None or time.monotonic() >= deadline:
+            return False
+    return True
 
-    return screen(is_stderr=True).status(f"Bringing in {plural(waiting, 'cycle')} ...")
+
+def _progress(waiting: int) -> contextlib.AbstractContextManager[object]:
+    from .screen import plural, waiting_sign  # few reports have to wait
+
+    return waiting_sign(f"Bringing in {plural(waiting, 'cycle')} ...")

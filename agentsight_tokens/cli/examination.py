@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timezone
 from typing import Any, Final
 
@@ -24,11 +24,13 @@ from agentsight_tokens.handlers import activate, deactivate, registered_handlers
 from agentsight_tokens.pricing import CostEstimator
 
 from .finding import Finding
+from .screen import plural
 from .stored import examine_data
 
 __all__ = ["examine"]
 
 PRICES_ARE_OLD_DAYS: Final = 60
+_PREFIX: Final = "AGENTSIGHT_"
 _SECRETS: Final = {"api_key", "hash_key", "database_url"}
 _DISTRIBUTIONS: Final = {
     "langchain": ("langchain-core", "langchain-openai", "langchain-anthropic", "langgraph"),
@@ -43,8 +45,16 @@ _DISTRIBUTIONS: Final = {
 """What is worth knowing the version of, by the handler that counts its calls."""
 
 
-def examine(data_dir: str | None) -> Iterator[Finding]:
-    """Look at everything that counting depends on, and change nothing."""
+def examine(data_dir: str | None, *, today: date | None = None) -> Iterator[Finding]:
+    """
+    Look at everything that counting depends on, and change nothing.
+
+    Args:
+        data_dir: The data directory in place of the configured one.
+        today: The day on which the age of the prices is told.
+    """
+    today = today or datetime.now(timezone.utc).date()
+    before = fault_counts()
     yield Finding(
         "version",
         "ok",
@@ -61,9 +71,9 @@ def examine(data_dir: str | None) -> Iterator[Finding]:
         return
     yield from _settings(config)
     yield from examine_data(config)
-    yield _prices(config)
+    yield _prices(config, today)
     yield from _handlers(config)
-    yield _faults()
+    yield _faults(before)
 
 
 def _settings(config: TokenConfig) -> Iterator[Finding]:
@@ -73,29 +83,30 @@ def _settings(config: TokenConfig) -> Iterator[Finding]:
         for field, variable in VARIABLES.items()
         if variable in variables
     }
-    rates = f"{len(config.cost_rates)} own cost rates" if config.cost_rates else ""
+    rates = plural(len(config.cost_rates), "own cost rate") if config.cost_rates else ""
     texts = [*(f"{name}={value}" for name, value in shown.items()), *filter(None, [rates])]
     yield Finding("settings", "ok", "\n".join(texts) or "none, everything by default", facts=shown)
     for name in sorted(variables):
         is_ours = name in VARIABLES.values() or name.startswith(COST_RATE_PREFIXES)
-        if name.startswith("AGENTSIGHT_") and not is_ours:
-            near = difflib.get_close_matches(name, VARIABLES.values(), n=1)
+        if name.startswith(_PREFIX) and not is_ours:
+            ours = {variable.removeprefix(_PREFIX): variable for variable in VARIABLES.values()}
+            near = difflib.get_close_matches(name.removeprefix(_PREFIX), ours, n=1)
             yield Finding(
                 "settings",
                 "note",
                 f"{name} is set, but nothing reads it",
-                f"did you mean {near[0]}?" if near else None,
+                f"did you mean {ours[near[0]]}?" if near else None,
             )
 
 
-def _prices(config: TokenConfig) -> Finding:
+def _prices(config: TokenConfig, today: date) -> Finding:
     try:
         estimator = CostEstimator(config.cost_rates or None, prices_file=config.prices_file)
         version = estimator.catalog.version
         models = len(estimator.catalog)
     except (AgentSightError, OSError, ValueError) as error:
         return Finding("prices", "broken", str(error), "correct or unset AGENTSIGHT_PRICES_FILE")
-    age = (datetime.now(timezone.utc).date() - date.fromisoformat(version)).days
+    age = (today - date.fromisoformat(version)).days
     text = f"of {version}, {age} days old, {models:,} models"
     facts = {"version": version, "age_days": age, "models": models}
     if age <= PRICES_ARE_OLD_DAYS:
@@ -180,8 +191,12 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _faults() -> Finding:
-    counts = dict(fault_counts())
+def _faults(before: Mapping[str, int]) -> Finding:
+    counts = {
+        place: count - before.get(place, 0)
+        for place, count in fault_counts().items()
+        if count > before.get(place, 0)
+    }
     if not counts:
         return Finding("faults", "ok", "none while looking", facts=counts)
     text = ", ".join(f"{place}: {count}" for place, count in counts.items())

@@ -38,7 +38,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
     notes = sum(finding.state == "note" for finding in findings)
     console.print()
     if broken:
-        console.print(f"[bold red]{plural(broken, 'thing')} broken.[/]")
+        console.print(f"[bold red]{plural(broken, 'thing is', 'things are')} broken.[/]")
     elif notes:
         console.print(f"[green]Everything works[/], with {plural(notes, 'note')}.")
     else:

@@ -13,9 +13,9 @@ from .rows import FormatOption, OutputFormat, usage_fields, usage_rows, write_ro
 if TYPE_CHECKING:
     from agentsight_tokens.backend.analytics import UsageReport
 
-__all__ = ["report"]
+__all__ = ["KNOWN", "report"]
 
-_KNOWN = (
+KNOWN = (
     "conversation, session, user, org, agent, feature, model, provider, operation, status, "
     "source, handler, tool, tier, environment, hour, day, week, month, year"
 )
@@ -29,7 +29,7 @@ def report(
         list[str] | None,
         typer.Option(
             metavar="NAME[,NAME]",
-            help=f"What a row stands for, or several at once: {_KNOWN}.",
+            help=f"What a row stands for, or several at once: {KNOWN}.",
             show_default="conversation",
         ),
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
@@ -12,7 +13,16 @@ from rich.text import Text
 
 from agentsight_tokens.usage import usd
 
-__all__ = ["cell", "cost_decimals", "cost_text", "failure", "plural", "screen", "show"]
+__all__ = [
+    "cell",
+    "cost_decimals",
+    "cost_text",
+    "failure",
+    "plural",
+    "screen",
+    "show",
+    "waiting_sign",
+]
 
 _PIPE_WIDTH: Final = 10_000
 """Where nobody watches, no line is folded."""
@@ -32,6 +42,12 @@ def failure(message: str, code: int) -> typer.Exit:
     line = Text("error: ", style="bold red").append_text(cell(message))
     screen(is_stderr=True).print(line, soft_wrap=True)
     return typer.Exit(code)
+
+
+def waiting_sign(text: str) -> contextlib.AbstractContextManager[object]:
+    """Show on stderr that something goes on, if somebody watches."""
+    console = screen(is_stderr=True)
+    return console.status(cell(text)) if console.is_terminal else contextlib.nullcontext()
 
 
 def show(console: Console, renderable: RenderableType) -> None:

@@ -118,7 +118,7 @@ def _stored(file: Path) -> str:
     if not calls:
         return "answers; no calls yet"
     at = datetime.fromtimestamp(newest / 1_000_000, timezone.utc)
-    return f"answers; {calls:,} calls, the newest of {at:%Y-%m-%d %H:%M} UTC"
+    return f"answers; {plural(calls, 'call')}, the newest of {at:%Y-%m-%d %H:%M} UTC"
 
 
 def _outbox(config: TokenConfig) -> Iterator[Finding]:

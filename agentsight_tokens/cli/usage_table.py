@@ -53,7 +53,7 @@ _COLUMNS: Final = (
 
 def print_usage(console: Console, report: UsageReport, *, title: str | None = None) -> None:
     """Print a report, a row for each group and one for the sum of all that were found."""
-    has_total = len(report.groups) > 1
+    has_total = any(usage != report.total for _, usage in report.groups)
     rows = [*report.groups, *([UsageGroup(_total_key(report), report.total)] if has_total else [])]
     usages = [usage for _, usage in rows]
     decimals = cost_decimals(usage.cost_pico_usd for usage in usages)

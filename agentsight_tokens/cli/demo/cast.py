@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from agentsight_tokens import ConversationTracker
+from agentsight_tokens.cli.screen import waiting_sign
 
 from .clients import Client, Framework, ManualClient, Provider, frameworks
-from .programme import Programme
 from .script import Conversation
 
 __all__ = ["Cast"]
@@ -14,9 +14,8 @@ __all__ = ["Cast"]
 class Cast:
     """The clients of the frameworks that are installed, or one that works by hand."""
 
-    def __init__(self, provider: Provider, programme: Programme) -> None:
+    def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self._programme = programme
         self._clients: dict[str, Client] = {}
         self.installed: list[Framework] = [each for each in frameworks() if each.version]
         """The frameworks that take part."""
@@ -33,7 +32,7 @@ class Cast:
         title = framework.title if framework else "by hand"
         if title not in self._clients:
             # Frameworks take seconds to load.
-            with self._programme.waiting(f"Loading {title} ..."):
+            with waiting_sign(f"Loading {title} ..."):
                 self._clients[title] = (
                     framework.client(self._provider)
                     if framework

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
@@ -164,7 +165,7 @@ class ManualClient:
                 "Content-Type": "application/json",
             },
         )
-        with self._opener.open(request, timeout=60) as response:
+        with self._answer(request) as response:
             if "stream" not in body:
                 yield json.load(response)
                 return
@@ -172,6 +173,13 @@ class ManualClient:
                 data = line.removeprefix(b"data:").strip()
                 if data.startswith(b"{"):
                     yield json.loads(data)
+
+    def _answer(self, request: urllib.request.Request) -> Any:
+        try:
+            return self._opener.open(request, timeout=60)
+        except urllib.error.HTTPError as error:
+            error.close()  # it holds the connection
+            raise
 
 
 class Framework(NamedTuple):
@@ -182,8 +190,6 @@ class Framework(NamedTuple):
     client: type[LangChainClient] | type[LlamaIndexClient]
     distributions: tuple[str, ...]
     """What its client needs; the version of the first one is shown."""
-    install: str
-    """The command that installs it."""
 
     @property
     def version(self) -> str | None:
@@ -203,15 +209,12 @@ def frameworks() -> tuple[Framework, ...]:
             "LangChain",
             LangChainClient,
             ("langchain-core", "langchain-openai"),
-            "pip install 'agentsight-tokens[langchain]' langchain-openai",
         ),
         Framework(
             "llamaindex",
             "LlamaIndex",
             LlamaIndexClient,
             ("llama-index-core", "llama-index-llms-openai", "llama-index-embeddings-openai"),
-            "pip install 'agentsight-tokens[llamaindex]' llama-index-llms-openai "
-            "llama-index-embeddings-openai",
         ),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -22,6 +21,9 @@ from .script import Conversation, Step
 
 __all__ = ["Programme"]
 
+INSTALL: Final = "pip install 'agentsight-tokens[demo]'"
+"""What installs every framework that the demo shows."""
+
 _DECIMALS: Final = 6
 
 
@@ -30,7 +32,6 @@ class Programme:
 
     def __init__(self) -> None:
         self._console = screen()
-        self._stderr = screen(is_stderr=True)
 
     def print_opening(
         self, installed: Sequence[Framework], missing: Sequence[Framework], *, is_live: bool
@@ -44,15 +45,10 @@ class Programme:
             else "against a provider on this machine that bills every call in a ledger of its own"
         )
         self._console.print(f"[bold]Three conversations by two users[/], {how}, {whom}.")
-        for each in missing:
-            self._console.print(f"\n{each.title} is not installed. To see it counted too:")
-            self._console.print(indented(each.install), markup=False, soft_wrap=True)
-
-    def waiting(self, text: str) -> contextlib.AbstractContextManager[object]:
-        """Show that something goes on, where somebody watches."""
-        if not self._stderr.is_terminal:
-            return contextlib.nullcontext()
-        return self._stderr.status(cell(text))
+        if missing:
+            titles = " and ".join(each.title for each in missing)
+            self._console.print(f"\nTo see {titles} counted too:\n")
+            self._console.print(indented(INSTALL), markup=False)
 
     def print_conversation(self, conversation: Conversation, client: str) -> None:
         """Print who begins a conversation."""

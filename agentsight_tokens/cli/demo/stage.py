@@ -15,7 +15,7 @@ import typer
 from agentsight_tokens import ConversationTracker, TokenConfig
 from agentsight_tokens.backend.analytics import UsageReport, usage_by
 from agentsight_tokens.cli.embedded import reading
-from agentsight_tokens.cli.screen import failure
+from agentsight_tokens.cli.screen import failure, waiting_sign
 from agentsight_tokens.config import environment_variables
 from agentsight_tokens.destinations.embedded import EmbeddedDestination
 from agentsight_tokens.ids import time_ordered_id
@@ -83,7 +83,7 @@ class _Stage:
         )
         self._settings = settings
         self._programme = programme
-        self.cast = Cast(provider, programme)
+        self.cast = Cast(provider)
 
     def play(self) -> None:
         """Count three conversations and send each."""
@@ -110,7 +110,7 @@ class _Stage:
         printed = 0
         with tracker.conversation(conversation.id, user_id=conversation.user_id, tags=[self._tag]):
             for step in conversation.steps:
-                with self._programme.waiting(step.texts[0]):
+                with waiting_sign(step.texts[0]):
                     self._call(step, client)
                 calls = tracker.get_usage_history(conversation_id=conversation.id, tags=self._tag)
                 self._programme.print_step(step, calls[printed:])
