@@ -137,10 +137,10 @@ class Book:
         for name in (names_of(provider, model)[0] for model in (*models[1:], models[0])):
             if name.lower() in self.entries:
                 continue
-            if main is None:
+            if main is None or (main in known and not self._costs_as(main, entry)):
                 main = name
                 self.entries[name.lower()] = msgspec.structs.replace(entry, key=name)
-            elif main not in known or self._costs_as(main, entry):
+            else:
                 self.entries[name.lower()] = Entry(key=name, alias=main)
 
     def _add_days(self, name: str, entry: Entry, *, is_newer: bool) -> None:
@@ -239,7 +239,7 @@ def _dated(
     rows: tuple[Row, ...], genai_rows: tuple[Row, ...], days: Sequence[str]
 ) -> tuple[Row, ...]:
     """Return LiteLLM's rows with the days and hours that genai-prices knows."""
-    rows = tuple(_with_hours(row, genai_rows) for row in rows)
+    rows = tuple(_with_cache_prices(_with_hours(row, genai_rows), genai_rows) for row in rows)
     for before, after in pairwise(genai_rows):
         rows = _with_change(rows, before, after, days)
     return rows
@@ -250,6 +250,26 @@ def _with_hours(row: Row, genai_rows: Iterable[Row]) -> Row:
         if other.off_peak and not row.off_peak and _text_price(other) == _text_price(row):
             return msgspec.structs.replace(row, off_peak=other.off_peak)
     return row
+
+
+def _with_cache_prices(row: Row, genai_rows: Iterable[Row]) -> Row:
+    """Add the prices of caches that LiteLLM does not state, where the others agree."""
+    for other in genai_rows:
+        if _base_price(other) != _base_price(row):
+            continue
+        stated = {_leaf(name) for name in row.usd}
+        added = {
+            name: rate
+            for name, rate in other.usd.items()
+            if _leaf(name) in ("cache_read", "cache_write_1h") and _leaf(name) not in stated
+        }
+        if added:
+            return msgspec.structs.replace(row, usd={**row.usd, **added}, also=other.first)
+    return row
+
+
+def _leaf(name: str) -> str:
+    return name.partition("~")[0].partition(">")[0].partition("<=")[0]
 
 
 def _with_change(

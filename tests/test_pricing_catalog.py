@@ -296,6 +296,8 @@ def test_a_newer_litellm_is_read_and_not_imported(
     assert (cost.total_cost, cost.price_version) == (7, "2026-11-13 litellm-99.0.0")
     earlier = estimator.estimate(1_000_000, 0, "o3", at=datetime(2026, 11, 12, tzinfo=timezone.utc))
     assert earlier.total_cost == 2
+    assert "o3" in estimator.catalog.starting_with("o3")
+    assert "o3" in set(estimator.catalog)
     assert "litellm" not in sys.modules
 
 
@@ -422,6 +424,25 @@ def test_an_off_peak_block_that_makes_no_sense_is_left_out(block: object) -> Non
 
     assert entry is not None
     assert entry.rows[0].off_peak is None
+
+
+def test_a_range_without_bounds_is_left_out() -> None:
+    """Prices by the number of results are no prices by tokens."""
+    tiers = [{"max_results_range": [0, 25], "input_cost_per_query": 0.005}]
+    entry = entry_of_litellm("a", fields(tiered_pricing=tiers))
+
+    assert entry is not None
+    assert set(entry.rows[0].usd) == {"input", "output"}
+
+
+def test_a_newer_map_wins_over_an_alias(tmp_path: Path) -> None:
+    """A name that was but an alias gets a row of its own."""
+    file = tmp_path / "prices-2026-11-20.json"
+    file.write_bytes(cost_map(**{"claude-3-opus": 7.0}))
+
+    cost = CostEstimator(prices_file=file).estimate(1_000_000, 0, "claude-3-opus")
+
+    assert (cost.total_cost, cost.matched_key) == (7, "claude-3-opus")
 
 
 def test_a_search_price_without_sizes_is_none() -> None:

@@ -83,6 +83,16 @@ def test_a_batch_that_rounds_is_explained(estimator: CostEstimator) -> None:
     )
 
 
+def test_an_explanation_tells_what_was_recorded(estimator: CostEstimator) -> None:
+    """A cost that was recorded by other prices is shown beside today's."""
+    call = record(cost_pico_usd=20_000_000_000, price_version="2024-05-13 user")
+
+    assert explained(call, estimator)[-2:] == [
+        "  total $0.01, priced",
+        "  recorded: $0.02, version 2024-05-13 user",
+    ]
+
+
 def test_what_has_no_cost_is_explained(estimator: CostEstimator) -> None:
     """An unknown model and an unknown usage say so."""
     with pytest.warns(UserWarning, match="no price"):

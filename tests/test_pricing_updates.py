@@ -143,7 +143,7 @@ def test_a_sheet_becomes_prices(tmp_path: Path) -> None:
     sheet.write_text(
         "\ufeffModel,provider,output,input,per,since,currency,usd_per_unit\n"
         'mine,,6,2,"1,000,000",,,\n'
-        "\n"
+        ",,,,,,,\n"
         "mine,,3,1,1000000,2026-03-01,,\n"
         "theirs,azure,0.006,0.002,1000,,EUR,1.25\n"
     )

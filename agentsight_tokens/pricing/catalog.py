@@ -128,7 +128,7 @@ class Catalog:
 
     def _joined(self, entry: Entry, newer: Entry) -> Entry:
         """Let the rows of a newer entry follow those of an older one."""
-        if newer.alias is not None or entry.alias is not None:
+        if entry.alias is not None:
             return newer
         begins = self.start(newer.rows[0])
         older = tuple(row for row in entry.rows if self.start(row) < begins)

@@ -78,8 +78,9 @@ def model_sheet(model: str, estimator: CostEstimator, *, provider: str | None = 
 def _row_lines(catalog: Catalog, row: Row, end: str) -> list[str]:
     checked = catalog.source_of(row.last)
     lines = [
-        f"  {catalog.row_version(row)}, until {end} (checked {checked.day} in {checked.name}), "
-        "USD per million tokens:"
+        f"  {catalog.row_version(row)}, until {end} (checked {checked.day} in {checked.name}"
+        + ("" if row.also is None else f", cache prices by {catalog.source_of(row.also).name}")
+        + "), USD per million tokens:"
     ]
     lines += [f"    {name:<28} {_plain(rate)}" for name, rate in row.usd.items()]
     lines += [f"    times {_plain(factor)} when {name}" for name, factor in row.factor.items()]

@@ -108,7 +108,7 @@ class RateCard:
 
     def band(self, input_tokens: int) -> Band:
         """Return the rates for a request of this input."""
-        for band in self.bands:
+        for band in self.bands[:-1]:
             if input_tokens <= band.limit:
                 return band
         return self.bands[-1]
@@ -232,7 +232,7 @@ class _Lookup:
     ) -> None:
         self._usd = usd
         self._tier = tier
-        self._marks = [*(f">{t}" for t in sorted(thresholds, reverse=True)), bound]
+        self._marks = [*(f">{t}" for t in sorted(thresholds, reverse=True)), bound, ""]
         self._derived: set[int] = set()
 
     def leaves(self) -> tuple[list[Fraction | None], frozenset[int]]:
@@ -268,7 +268,7 @@ class _Lookup:
         return has_tier and not self._has_tier("reasoning")
 
     def _has_tier(self, leaf: str) -> bool:
-        return any(f"{leaf}{mark}~{self._tier}" in self._usd for mark in (*self._marks, ""))
+        return any(f"{leaf}{mark}~{self._tier}" in self._usd for mark in self._marks)
 
     def _stated(self, leaf: str) -> tuple[Fraction | None, bool]:
         """Return the rate that the row states for the leaf, and whether it is derived."""
@@ -283,14 +283,12 @@ class _Lookup:
             above = self._usd.get(f"{leaf}{mark}") if mark else None
             if above is not None and tier_base is not None and base:
                 return Fraction(tier_base) * Fraction(above) / Fraction(base), True
-        if tier_base is not None:
-            return Fraction(tier_base), False
         if self._tier == "batches" and plain is not None:
             return plain * self._batch_share(leaf), True
         return plain, False
 
     def _first(self, leaf: str, suffix: str) -> Fraction | None:
-        for mark in (*self._marks, ""):
+        for mark in self._marks:
             rate = self._usd.get(f"{leaf}{mark}{suffix}")
             if rate is not None:
                 return Fraction(rate)

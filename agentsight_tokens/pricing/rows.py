@@ -66,6 +66,8 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     """The index of the source that said so last: the day the row was checked."""
     usd: dict[str, Decimal]
     """USD per million tokens by rate name."""
+    also: int | None = None
+    """The index of a second source, of the cache prices that the first does not state."""
     since: str | None = None
     """The first day, where it is known better than by the first source's day; empty is ever."""
     factor: dict[str, Decimal] = {}

@@ -105,8 +105,7 @@ def price_changes(before: Catalog, after: Catalog) -> list[PriceChange]:
     for name in sorted({*before, *after}):
         old, new = _rates_now(before, name), _rates_now(after, name)
         if old is None or new is None:
-            if old is not new:
-                changes.append(PriceChange(name, "added" if old is None else "removed"))
+            changes.append(PriceChange(name, "added" if old is None else "removed"))
             continue
         changes += [
             PriceChange(name, "changed", rate, old.get(rate), new.get(rate))
