@@ -15,6 +15,7 @@ import llama_index_instrumentation as instrumentation
 import pytest
 from llama_index.core import Settings
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+from llama_index.core.llms import CompletionResponse
 from llama_index.core.prompts import PromptTemplate
 from llama_index.llms.openai import OpenAI
 from llama_index_instrumentation.base import BaseEvent
@@ -146,6 +147,38 @@ def test_call_nearer_the_wire_wins(kit: Kit) -> None:
     assert [r.total_tokens for r in kit.records(conversation_id="A")] == [3, 3, 3]
     assert {r.handler for r in kit.records()} == {"llamaindex"}
     assert kit.usage().total_tokens == 9 + 108
+
+
+def test_call_nearer_the_wire_of_which_no_event_tells(kit: Kit) -> None:
+    """Without events, too, the two are one call, whichever of them begins first."""
+
+    class Silent(FromCompletion):
+        def complete(self, *args: Any, **kwargs: Any) -> CompletionResponse:
+            answer = ThroughAnother(client=self.client)._ask(D)
+            return CompletionResponse(text="ok", raw=answer)
+
+        def structured_predict(self, *args: Any, **kwargs: Any) -> Answer:
+            return Answer(text=ThroughAnother(client=self.client)._ask(D).id)
+
+    tapped = Responses.parse
+
+    def parse(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = meter.begin_on_wire("sdk")
+        answer = tapped(self, *args, **kwargs)
+        if call is not None:
+            call.finish(TokenUsage(input_tokens=1, output_tokens=2))
+        return answer
+
+    kit.provider.default_reply = Reply(text='{"text":"hi"}')
+    Silent(client=kit.sdk()).complete("hi")
+    Silent(client=kit.sdk()).structured_predict(Answer, PromptTemplate("hi"))
+    try:
+        Responses.parse = parse  # type: ignore[method-assign]  # a stranger's patch
+        kit.responses().structured_predict(Answer, PromptTemplate("hi"))
+    finally:
+        Responses.parse = tapped  # type: ignore[method-assign]  # taken back
+
+    assert [(r.total_tokens, r.handler) for r in kit.records()] == [(3, "llamaindex")] * 3
 
 
 async def drain_ready(stream: Any) -> None:

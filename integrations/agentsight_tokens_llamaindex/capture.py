@@ -103,15 +103,11 @@ class Capture:
         generator = generator_in(result)
         if generator is not None:
             self._returned(span, generator)
-        elif self.calls.get(id_) is not None:  # the class fired no end event
-            self.calls.end(id_, result)
-        elif span.kind in ("structured", "model") and not span.has_call:
-            # No event told of it: an SDK that is not tapped, or a class without events.
-            call = self._begin(span, None, None)
-            call.open.began = span.began
-            self.calls.end(id_, result if span.kind == "model" else None)
         elif span.kind == "embed":
             self.embeddings.leave(span, arguments)
+        elif self.calls.get(id_) is not None or self._begin_untold(span) is not None:
+            # What a structured prediction returns is the program's, whatever it is called.
+            self.calls.end(id_, None if span.kind == "structured" else result)
 
     @guarded
     def drop(self, id_: str, error: BaseException | None) -> None:
@@ -127,8 +123,9 @@ class Capture:
         span = self.active_span()
         if span is None or span.kind != "structured":
             return None
+        call = self.calls.get(span.id) or self._begin(span, None, None)
         model = arguments.get("model")
-        self._begin(span, model if isinstance(model, str) else None, None)
+        call.open.model = model if isinstance(model, str) else call.open.model
         return span.id
 
     @guarded
@@ -147,14 +144,17 @@ class Capture:
         if span is None:
             return {}
         for each in span.line():
-            each.has_call = True
+            each.has_call = each.has_call or each.kind == "embed"
         return {"agent": span.agent, "tool_name": span.tool}
 
+    @guarded
     def find_call(self) -> OpenCall | None:
         """Return the call that what begins now belongs to, a request of an SDK for example."""
         running = self.generators.running()
         call = self.calls.nearest(running.span) if running is not None else None
-        call = call or self.calls.nearest(self.active_span())
+        span = self.active_span()
+        if call is None and span is not None:
+            call = self.calls.nearest(span) or self._begin_untold(span)
         return call.open if call is not None else None
 
     def active_span(self) -> Span | None:
@@ -187,6 +187,14 @@ class Capture:
             provider=provider_of(type(span.instance)),
             tags=tags or None,
         )
+
+    def _begin_untold(self, span: Span) -> Call | None:
+        """Begin the call of a span in which no event told of one, if the span is a model's."""
+        if span.has_call or span.kind not in ("structured", "model"):
+            return None
+        call = self._begin(span, None, None)
+        call.open.began = span.began
+        return call
 
     def _returned(self, span: Span, generator: Any) -> None:
         call = self.calls.get(span.id)

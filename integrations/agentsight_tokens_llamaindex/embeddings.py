@@ -145,4 +145,4 @@ def _model_name(instance: Any) -> str | None:
 
 def _mark(span: Span | None) -> None:
     for each in span.line() if span is not None else ():
-        each.has_call = True
+        each.has_call = each.has_call or each.kind == "embed"
