@@ -199,6 +199,7 @@ def test_the_environment_names_the_file(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     assert (cost.total_cost, cost.matched_key) == (Decimal("3.1"), "Mine")
     assert cost.price_version == "mine.json"
+    assert CostEstimator().catalog.version == "2026-11-12"
 
 
 def test_a_file_of_ones_own_has_dates_and_deployments(tmp_path: Path) -> None:

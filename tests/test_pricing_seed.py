@@ -42,6 +42,8 @@ def test_the_table_is_a_view_of_the_catalog(model: str) -> None:
 def test_the_view_is_read_only_and_whole() -> None:
     """It has every model, no unknown one, and cannot be written."""
     assert len(MODEL_PRICING) == len(list(MODEL_PRICING)) > 5_000
+    assert set(LATE_2024) <= set(MODEL_PRICING)
+    assert dict(MODEL_PRICING)["gpt-4o"] == LATE_2024["gpt-4o"]
     assert MODEL_PRICING.get("claude-foo-9") is None
     assert "claude-foo-9" not in MODEL_PRICING
     assert not hasattr(MODEL_PRICING, "__setitem__")

@@ -188,7 +188,8 @@ class PriceBook:
         prices = {}
         for name in self.catalog:
             entry = self.catalog.decoded(name)
-            price = self.price_of(Match(entry, "exact")) if entry.alias is None else None
+            meant = entry if entry.alias is None else self.catalog.find(entry.alias)
+            price = None if meant is None else self.price_of(Match(meant, "exact"))
             if price is not None:
                 prices[entry.key] = price
         return prices | self.user_prices

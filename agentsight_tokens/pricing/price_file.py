@@ -114,10 +114,12 @@ def _read(file: Path) -> PriceFile:
         day = named[1]
     else:
         day = datetime.fromtimestamp(file.stat().st_mtime, timezone.utc).date().isoformat()
-    source = Source(file.name, day)
     if models.keys() & {"prices", "deployments"}:
         own = msgspec.json.decode(data, type=_OwnPrices)
+        # Without a day, since a few prices of one's own make no table newer.
+        source = Source(file.name, "")
         return PriceFile(source, prices=_exact(own.prices), deployments=own.deployments)
+    source = Source(file.name, day)
     cost_map = LiteLLMOverlay(models, source)
     if not any(cost_map.find(name, 0) for name in cost_map):
         raise ConfigurationError("it prices no model")

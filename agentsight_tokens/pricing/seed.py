@@ -35,10 +35,10 @@ class _PricingView(Mapping[str, Mapping[str, float]]):
         }
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_shared().catalog)
+        return iter(_shared().get_all_rates())
 
     def __len__(self) -> int:
-        return len(_shared().catalog)
+        return len(_shared().get_all_rates())
 
     def __repr__(self) -> str:
         return f"<MODEL_PRICING: {len(self)} models, USD per million tokens>"
