@@ -121,7 +121,8 @@ def test_memory_is_bounded_and_losses_are_counted(
     monkeypatch.setattr(module, "HELD_LIMIT", 2)
     journal = Journal(tmp_path / "missing")
     with pytest.warns(StorageWarning):
-        for number in range(5):
-            journal.append(1, 1, encoded(call(number)))
+        journal.append(1, 1, encoded(call(0)))
+    for number in range(1, 5):
+        journal.append(1, 1, encoded(call(number)))
 
     assert (journal.held, journal.lost) == (2, 3)
