@@ -213,18 +213,15 @@ warnings.simplefilter("ignore")
 import litellm
 from agentsight_tokens.pricing import CostEstimator
 
+def seconds(call, number, repeat):
+    return statistics.median(timeit.repeat(call, number=number, repeat=repeat, timer=cpu)) / number
+
 estimator = CostEstimator()
-for _ in range(2):
-    estimator.estimate(1000, 500, "gpt-4o")
-theirs = lambda: litellm.cost_per_token(model="gpt-4o", prompt_tokens=1000, completion_tokens=500)
 ours = lambda: estimator.estimate(1000, 500, "gpt-4o")
-theirs()
-for _ in range(5):  # a busy machine may spoil a round, not five
-    slow = statistics.median(timeit.repeat(theirs, number=50, repeat=20, timer=cpu)) / 50
-    fast = statistics.median(timeit.repeat(ours, number=2000, repeat=50, timer=cpu)) / 2000
-    if fast < 1e-6 and slow / fast >= 50:
-        break
-print(fast, slow / fast)
+theirs = lambda: litellm.cost_per_token(model="gpt-4o", prompt_tokens=1000, completion_tokens=500)
+empty = lambda: None
+ours(), ours(), theirs()
+print(seconds(ours, 2000, 50), seconds(theirs, 50, 20), seconds(empty, 2000, 50))
 """
 
 
@@ -240,9 +237,10 @@ def test_an_estimate_is_fifty_times_faster_than_litellm(litellm: Any) -> None:
         check=True,
     )
 
-    seconds, times = map(float, run.stdout.split()[-2:])
-    assert seconds < 1e-6
-    assert times >= 50
+    ours, theirs, empty = map(float, run.stdout.split()[-3:])
+    # An empty call takes 40 ns at rest; a machine that is busy takes longer for everything.
+    assert ours < 1e-6 * max(1, empty / 40e-9)
+    assert theirs / ours >= 50
 
 
 # -- genai-prices ------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from agentsight_tokens.usage import CostStatus, TokenUsage
 from .breakdown import CostBreakdown
 from .rate_card import RateCard, leaf_counts, plain_counts
 
-__all__ = ["cost_of", "rounded"]
+__all__ = ["cost_of", "rounded", "text_cost_of"]
 
 _OUTPUT: Final = 7
 """The first leaf of the output."""
@@ -73,3 +73,13 @@ def _fee(usage: TokenUsage, card: RateCard, status: CostStatus) -> tuple[int, Co
         return card.call_fee, "estimated" if status in ("priced", "derived") else status
     billed = 1 if card.searches_per_prompt else searches
     return card.call_fee + billed * card.search_fee, status
+
+
+def text_cost_of(usage: TokenUsage, card: RateCard, model: str) -> CostBreakdown:
+    """Return the cost of nothing but text in and out: the common case."""
+    band = card.band(usage.input_tokens)
+    prompt = usage.input_tokens * band.rates[0]  # type: ignore[operator]  # the card fits text
+    total = prompt + usage.output_tokens * band.rates[7]  # type: ignore[operator]
+    if card.scale != 1:
+        total, prompt = rounded(total, card.scale), rounded(prompt, card.scale)
+    return CostBreakdown(total, prompt, total - prompt, 0, band.text_status, model, card, usage)

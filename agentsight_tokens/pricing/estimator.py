@@ -20,7 +20,7 @@ from agentsight_tokens.usage import TokenUsage, checked_count
 
 from .breakdown import CostBreakdown
 from .catalog import Catalog, Overlay, bundled_table
-from .cost import cost_of, rounded
+from .cost import cost_of, rounded, text_cost_of
 from .installed_map import installed_map
 from .model_price import ModelPrice, dated_prices_of
 from .names import Match
@@ -106,17 +106,18 @@ class CostEstimator:
             InvalidCountError: For a count that cannot be one.
             UnknownModelError: If the estimator is strict and the model has no price.
         """
+        plain = self._plain.get(model)
         if (
-            usage is None
+            plain is not None
+            and usage is None
             and provider is None
             and at is None
             and service_tier is None
             and region is None
             and not cached_tokens
             and not batch
-            and model in self._plain
         ):
-            limit, input_rate, output_rate, status, card, scale = self._plain[model]
+            limit, input_rate, output_rate, status, card, scale = plain
             if (
                 type(input_tokens) is int is type(output_tokens)
                 and 0 <= input_tokens <= limit
@@ -177,7 +178,7 @@ class CostEstimator:
         elif at is None and not (provider or service_tier or batch or region):
             self._keep_at_hand(model, card)
         if card.fits_text and not any(details_of(usage)):
-            return _text_cost(usage, card, model)
+            return text_cost_of(usage, card, model)
         cost = cost_of(usage, card, model)
         if cost is None:
             return self._unpriced(usage, model)
@@ -273,16 +274,6 @@ class CostEstimator:
         if mark not in self._warned:
             self._warned.add(mark)
             warn(message, category, levels=_LEVELS_TO_THE_CALLER)
-
-
-def _text_cost(usage: TokenUsage, card: RateCard, model: str) -> CostBreakdown:
-    """Return the cost of nothing but text in and out: the common case."""
-    band = card.band(usage.input_tokens)
-    prompt = usage.input_tokens * band.rates[0]  # type: ignore[operator]  # the card fits text
-    total = prompt + usage.output_tokens * band.rates[7]  # type: ignore[operator]
-    if card.scale != 1:
-        total, prompt = rounded(total, card.scale), rounded(prompt, card.scale)
-    return CostBreakdown(total, prompt, total - prompt, 0, band.text_status, model, card, usage)
 
 
 def _rates_of(variables: Mapping[str, str]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from fractions import Fraction
 from math import lcm
 from operator import attrgetter
@@ -10,6 +9,7 @@ from typing import Final, NamedTuple
 
 from agentsight_tokens.usage import CostStatus, TokenUsage
 
+from .rate_lookup import bands_of
 from .rows import LEAVES, Row
 
 __all__ = [
@@ -24,21 +24,7 @@ __all__ = [
 
 _INPUT: Final = LEAVES.index("input")
 _OUTPUT: Final = LEAVES.index("output")
-_PICO_PER_USD_AND_TOKEN: Final = 10**6  # USD per million tokens -> pico-USD per token
 _PICO: Final = 10**12
-_WITHOUT_LIMIT: Final = 2**63
-
-# What stands in for a rate that a row does not state. Each is looked up after its parent.
-_PARENT: Final = {
-    "cache_read": "input",
-    "cache_write": "input",
-    "cache_write_1h": "cache_write",
-    "audio_input": "input",
-    "image_input": "input",
-    "reasoning": "output",
-    "audio_output": "output",
-    "image_output": "output",
-}
 
 
 class CallKind(NamedTuple):
@@ -176,7 +162,7 @@ def compiled(  # noqa: PLR0913  # what names a card, besides the row and the kin
     usd = {**row.usd, **row.off_peak.usd} if is_off_peak and row.off_peak else row.usd
     factor = _factor(row, kind)
     bands = []
-    for limit, look_up in _bands(usd, kind.tier, inclusive_threshold=inclusive_threshold):
+    for limit, look_up in bands_of(usd, kind.tier, inclusive_threshold=inclusive_threshold):
         rates, derived = look_up.leaves()
         bands.append((limit, [None if r is None else r * factor for r in rates], derived))
     search = None if row.search_usd is None else Fraction(row.search_usd) * _PICO
@@ -222,103 +208,3 @@ def _factor(row: Row, kind: CallKind) -> Fraction:
         if name in row.factor:
             return factor * Fraction(row.factor[name])
     return factor
-
-
-class _Lookup:
-    """Finds the rates of one band by the rules of fallback."""
-
-    def __init__(
-        self, usd: dict[str, Decimal], tier: str | None, thresholds: list[int], bound: str
-    ) -> None:
-        self._usd = usd
-        self._tier = tier
-        self._marks = [*(f">{t}" for t in sorted(thresholds, reverse=True)), bound, ""]
-        self._derived: set[int] = set()
-
-    def leaves(self) -> tuple[list[Fraction | None], frozenset[int]]:
-        """Return the rates in pico-USD per token, and which of them are derived."""
-        found: dict[str, Fraction | None] = {}
-        for leaf in ("input", "output", *_PARENT):
-            found[leaf] = self._rate(leaf, found)
-        audio_read, _ = self._stated("cache_read_audio")
-        if audio_read is None:
-            has_read = self._stated("cache_read")[0] is not None
-            audio_read = found["cache_read" if has_read else "audio_input"]
-        found["cache_read_audio"] = audio_read
-        in_pico = [
-            None if rate is None else rate * _PICO_PER_USD_AND_TOKEN
-            for rate in (found[leaf] for leaf in LEAVES)
-        ]
-        return in_pico, frozenset(self._derived)
-
-    def _rate(self, leaf: str, found: dict[str, Fraction | None]) -> Fraction | None:
-        if leaf == "reasoning" and self._tier_covers_reasoning():
-            return found["output"]
-        rate, is_derived = self._stated(leaf)
-        if rate is None:
-            parent = _PARENT.get(leaf)
-            return None if parent is None else found[parent]
-        if is_derived:
-            self._derived.add(LEAVES.index(leaf))
-        return rate
-
-    def _tier_covers_reasoning(self) -> bool:
-        """Return whether a tier's output price is the only one for what the model thinks."""
-        has_tier = self._tier is not None and self._has_tier("output")
-        return has_tier and not self._has_tier("reasoning")
-
-    def _has_tier(self, leaf: str) -> bool:
-        return any(f"{leaf}{mark}~{self._tier}" in self._usd for mark in self._marks)
-
-    def _stated(self, leaf: str) -> tuple[Fraction | None, bool]:
-        """Return the rate that the row states for the leaf, and whether it is derived."""
-        plain = self._first(leaf, "")
-        if self._tier is None:
-            return plain, False
-        base, tier_base = self._usd.get(leaf), self._usd.get(f"{leaf}~{self._tier}")
-        for mark in self._marks:
-            exact = self._usd.get(f"{leaf}{mark}~{self._tier}")
-            if exact is not None:
-                return Fraction(exact), False
-            above = self._usd.get(f"{leaf}{mark}") if mark else None
-            if above is not None and tier_base is not None and base:
-                return Fraction(tier_base) * Fraction(above) / Fraction(base), True
-        if self._tier == "batches" and plain is not None:
-            return plain * self._batch_share(leaf), True
-        return plain, False
-
-    def _first(self, leaf: str, suffix: str) -> Fraction | None:
-        for mark in self._marks:
-            rate = self._usd.get(f"{leaf}{mark}{suffix}")
-            if rate is not None:
-                return Fraction(rate)
-        return None
-
-    def _batch_share(self, leaf: str) -> Fraction:
-        """Return the share of the price that a batch pays: the row's own, else half."""
-        side = "output" if LEAVES.index(leaf) >= _OUTPUT else "input"
-        full, batch = self._usd.get(side), self._usd.get(f"{side}~batches")
-        return Fraction(batch) / Fraction(full) if full and batch is not None else Fraction(1, 2)
-
-
-def _bands(
-    usd: dict[str, Decimal], tier: str | None, *, inclusive_threshold: bool
-) -> list[tuple[int, _Lookup]]:
-    """Return the bands of a row: the largest input of each, and the way to its rates."""
-    bounds = sorted({int(_before_tier(name, "<=")) for name in usd if "<=" in name})
-    if bounds:
-        limits = [*bounds[:-1], _WITHOUT_LIMIT]
-        return [
-            (limit, _Lookup(usd, tier, [], f"<={bound}"))
-            for limit, bound in zip(limits, bounds, strict=True)
-        ]
-    thresholds = sorted({int(_before_tier(name, ">")) for name in usd if ">" in name})
-    limits = [t - 1 if inclusive_threshold else t for t in thresholds]
-    return [
-        (limit, _Lookup(usd, tier, thresholds[:position], ""))
-        for position, limit in enumerate([*limits, _WITHOUT_LIMIT])
-    ]
-
-
-def _before_tier(name: str, mark: str) -> str:
-    return name.partition(mark)[2].partition("~")[0]
