@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +33,9 @@ _SCOPE_FIELDS: Final = tuple(f for f in Scope.__struct_fields__ if f != "tags")
 _PLAIN_FIELDS: Final = tuple(
     f for f in UsageRecord.__struct_fields__ if f not in {"id", "at", "usage", "scope"}
 )
+_scope_values: Final = attrgetter(*_SCOPE_FIELDS)
+_plain_values: Final = attrgetter(*_PLAIN_FIELDS)
+_usage_values: Final = attrgetter(*USAGE_FIELDS)
 _INTEGERS: Final = {*USAGE_FIELDS, *(f for f in _PLAIN_FIELDS if f.endswith("_pico_usd"))}
 _REALS: Final = {"duration_seconds", "time_to_first_token_seconds"}
 
@@ -61,7 +65,8 @@ GROUPABLE: Final[tuple[str, ...]] = (
 
 def microseconds(at: datetime) -> int:
     """Return an aware time as microseconds since 1970 UTC."""
-    return (at - _EPOCH) // timedelta(microseconds=1)
+    since = at - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def calls_table(*extra: str) -> str:
@@ -91,26 +96,33 @@ def record_values(record: UsageRecord) -> tuple[Any, ...]:
     return (
         record.id,
         microseconds(record.at),
-        *[getattr(scope, name) for name in _SCOPE_FIELDS],
+        *_scope_values(scope),
         msgspec.json.encode(scope.tags).decode() if scope.tags else None,
-        *[getattr(record, name) for name in _PLAIN_FIELDS],
-        *[getattr(usage, name) for name in USAGE_FIELDS],
+        *_plain_values(record),
+        *_usage_values(usage),
     )
 
 
 def records(rows: Iterable[Sequence[Any]]) -> Iterator[UsageRecord]:
     """Turn rows of `CALL_COLUMNS` back into records."""
     scopes, plain = len(_SCOPE_FIELDS), len(_PLAIN_FIELDS)
+    # One scope and one model come many times in a row.
+    scope_values: tuple[Any, ...] = ()
+    scope = Scope()
     for row in rows:
-        tags = row[2 + scopes]
+        if row[2 : 3 + scopes] != scope_values:
+            scope_values = tuple(row[2 : 3 + scopes])
+            *names, tags = scope_values
+            scope = Scope(
+                **dict(zip(_SCOPE_FIELDS, names, strict=True)),
+                tags=msgspec.json.decode(tags, type=tuple[str, ...]) if tags else (),
+            )
+        counts = zip(USAGE_FIELDS, row[3 + scopes + plain :], strict=True)
         yield UsageRecord(
             id=row[0],
             at=_EPOCH + timedelta(microseconds=row[1]),
-            scope=Scope(
-                **dict(zip(_SCOPE_FIELDS, row[2:], strict=False)),
-                tags=msgspec.json.decode(tags, type=tuple[str, ...]) if tags else (),
-            ),
-            usage=TokenUsage(**dict(zip(USAGE_FIELDS, row[3 + scopes + plain :], strict=True))),
+            scope=scope,
+            usage=TokenUsage(**{name: count for name, count in counts if count}),
             **dict(zip(_PLAIN_FIELDS, row[3 + scopes :], strict=False)),
         )
 

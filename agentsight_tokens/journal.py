@@ -7,10 +7,11 @@ costs no other: `<crc32> <tracker> <sequence> <record as JSON>`.
 
 from __future__ import annotations
 
+import logging
 import os
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,23 +21,30 @@ from .errors import StorageWarning
 from .faults import warn
 from .usage import UsageRecord
 
-__all__ = ["HELD_LIMIT", "Journal", "JournalEntry", "read_journal", "segments"]
+__all__ = ["HELD_LIMIT", "Journal", "JournalEntry", "read_journal", "read_lines", "segments"]
 
 HELD_LIMIT: Final = 20_000
 """How many entries are held in memory while the disk takes none."""
 
+_PIECE_BYTES: Final = 1_000_000
 _SUFFIX: Final = ".journal"
+_TORN: Final = b" torn\n"
+"""Ends a line of which the disk took a part only; the whole entry follows."""
 _decoder: Final = msgspec.json.Decoder(UsageRecord)
+_logger: Final = logging.getLogger("agentsight_tokens")
 
 
 class JournalEntry(NamedTuple):
-    """One entry, and where the next one begins."""
+    """One entry."""
 
     tracker: int
     sequence: int
     record: UsageRecord | None
     """The record; None if the line is damaged, and then the numbers are -1."""
     end: int
+    """The position behind it."""
+    size: int = 0
+    """The bytes of the line."""
 
 
 class Journal:
@@ -52,16 +60,23 @@ class Journal:
         self._descriptor: int | None = None
         self._is_torn = False
         self._held: deque[bytes] = deque()
-        self._number = 1 + max((_number(path) for path in segments(directory)), default=0)
+        self._number = 1 + max(map(_number, segments(directory)), default=0)
         self.size = 0
         """Bytes in the segment that is written to."""
         self.lost = 0
         """Entries that neither the disk nor the memory could hold."""
+        self.is_in_memory = False
+        """Whether there is no folder to write to, and entries are only held."""
 
     @property
     def held(self) -> int:
         """Entries that wait in memory for the disk."""
         return len(self._held)
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the file that is open was deleted."""
+        return self._descriptor is not None and not (self._directory / self.segment).exists()
 
     @property
     def segment(self) -> str:
@@ -72,7 +87,7 @@ class Journal:
         """Write an entry; when the disk does not take it, hold it in memory and warn once."""
         body = b"%d %d %b" % (tracker, sequence, record)
         line = b"%08x %b\n" % (zlib.crc32(body), body)
-        if self._held:
+        if self._held or self.is_in_memory:
             self._hold(line)
             self.write_held()
             return
@@ -88,6 +103,8 @@ class Journal:
 
     def write_held(self) -> bool:
         """Write what waits in memory; tell whether nothing waits any more."""
+        if self.is_in_memory:
+            return not self._held
         try:
             while self._held:
                 self._write(self._held[0])
@@ -95,6 +112,11 @@ class Journal:
         except OSError:
             return False
         return True
+
+    def take_held(self, limit: int) -> list[bytes]:
+        """Take the oldest entries out of the memory."""
+        taken = min(limit, len(self._held))
+        return [self._held.popleft() for _ in range(taken)]
 
     def rotate(self) -> None:
         """Begin a new segment with the next entry."""
@@ -104,18 +126,36 @@ class Journal:
             self._number += 1
             self.size = 0
 
+    def write_again(self) -> None:
+        """
+        Write the segment again whose file was deleted while it was open.
+
+        Raises:
+            OSError: If the disk does not take it.
+        """
+        if self._descriptor is None:
+            return
+        descriptor = self._open()
+        position = 0
+        while piece := os.pread(self._descriptor, _PIECE_BYTES, position):
+            position += os.write(descriptor, piece)
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+
     def close(self) -> None:
         """Close the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def _open(self) -> int:
+        path = self._directory / self.segment
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
     def _write(self, line: bytes) -> None:
         if self._descriptor is None:
-            path = self._directory / self.segment
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        # A new line after a torn one parts it from what follows.
-        given = b"\n" + line if self._is_torn else line
+            self._descriptor = self._open()
+        given = _TORN + line if self._is_torn else line
         written = os.write(self._descriptor, given)
         self.size += written
         self._is_torn = written < len(given)
@@ -125,8 +165,15 @@ class Journal:
     def _hold(self, line: bytes) -> None:
         if len(self._held) < HELD_LIMIT:
             self._held.append(line)
-        else:
-            self.lost += 1
+            return
+        if not self.lost:
+            _logger.error(
+                "%s calls wait in memory for %s, which cannot be written: from now on calls are "
+                "lost, and counted",
+                f"{HELD_LIMIT:,}",
+                self._directory,
+            )
+        self.lost += 1
 
 
 def segments(directory: Path) -> list[Path]:
@@ -142,13 +189,18 @@ def read_journal(path: Path, start: int = 0) -> Iterator[JournalEntry]:
     """
     with path.open("rb") as file:
         file.seek(start)
-        end = start
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            end += len(line)
-            if line != b"\n":
-                yield _entry(line, end)
+        yield from read_lines(file, start)
+
+
+def read_lines(lines: Iterable[bytes], start: int = 0) -> Iterator[JournalEntry]:
+    """Yield the entries of lines; the first one stands at a position."""
+    end = start
+    for line in lines:
+        if not line.endswith(b"\n"):
+            return
+        end += len(line)
+        if not line.endswith(_TORN):
+            yield _entry(line, end)
 
 
 def _entry(line: bytes, end: int) -> JournalEntry:
@@ -157,10 +209,11 @@ def _entry(line: bytes, end: int) -> JournalEntry:
         if int(crc, 16) != zlib.crc32(body):
             raise ValueError("wrong checksum")
         tracker, sequence, record = body.split(b" ", 2)
-        return JournalEntry(int(tracker), int(sequence), _decoder.decode(record), end)
+        return JournalEntry(int(tracker), int(sequence), _decoder.decode(record), end, len(line))
     except (ValueError, msgspec.DecodeError):
         return JournalEntry(-1, -1, None, end)
 
 
 def _number(path: Path) -> int:
-    return int(path.stem.rpartition("-")[2])
+    number = path.stem.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0

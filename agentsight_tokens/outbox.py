@@ -9,97 +9,43 @@ holds is sealed under the keys that the process itself would have used.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import os
-import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from .faults import contained
-from .ids import time_ordered_id
-from .journal import Journal, segments
-from .ledger import LEDGER_FILE, Ledger, Parcel
+from .folder_lock import FolderLock
+from .journal import segments
+from .ledger import LEDGER_FILE, Ledger, Parcel, is_full
+from .process_folder import LOCK_FILE, delete_folder
+from .process_note import NOTE_FILE
+from .set_aside import SET_ASIDE_MARK
 
-__all__ = ["FolderLock", "Outbox", "ProcessFolder"]
+__all__ = ["Outbox"]
 
-_LOCK_FILE: Final = "lock"
+_BEGUN: Final = {LOCK_FILE, NOTE_FILE}
 _logger: Final = logging.getLogger("agentsight_tokens")
 
 
-class FolderLock:
-    """An advisory lock on a file, freed by the kernel when the process dies."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-
-    @property
-    def is_held(self) -> bool:
-        """Whether this object holds the lock."""
-        return self._descriptor is not None
-
-    def try_acquire(self) -> bool:
-        """Take the lock if it is free."""
-        if self._descriptor is not None:
-            return True
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            return False
-        self._descriptor = descriptor
-        return True
-
-    def release(self) -> None:
-        """Give the lock back; in a child after a fork, only let go of the parent's."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
-class ProcessFolder:
-    """The files of this process."""
-
-    def __init__(self, processes: Path) -> None:
-        self.journal_id = time_ordered_id()
-        self.path = processes / self.journal_id
-        # Locked before it has its name: an adopter never sees it free.
-        unnamed = processes / f".{self.journal_id}"
-        unnamed.mkdir(parents=True, mode=0o700)
-        self._lock = FolderLock(unnamed / _LOCK_FILE)
-        self._lock.try_acquire()
-        unnamed.rename(self.path)
-        self.journal = Journal(self.path)
-        self.ledger = Ledger(self.path, self.journal_id)
-
-    def close(self) -> None:
-        """Close the files, and delete them if everything in them was delivered."""
-        is_done = self.journal.write_held()
-        with contained("sealing what was open at the end"):
-            is_done &= not self.ledger.seal_the_rest(sealed_by="close")
-            is_done &= not self.ledger.pending() and not self.ledger.dead()
-            if is_done:
-                shutil.rmtree(self.path, ignore_errors=True)
-        self.journal.close()
-        self.ledger.close()
-        self._lock.release()
-
-    def forget_after_fork(self) -> None:
-        """Let go of the parent's files in a child; SQLite forbids to close its handle there."""
-        self.journal.close()
-        self._lock.release()
-
-
 class Outbox:
-    """What all processes have sealed and nobody has acknowledged."""
+    """
+    What all processes have sealed and nobody has acknowledged.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: The data directory.
+        memory: Returns the ledger of this process, if it is in memory.
+    """
+
+    def __init__(
+        self, directory: Path, *, memory: Callable[[], Ledger | None] = lambda: None
+    ) -> None:
         self.processes = directory / "processes"
+        self._memory = memory
         self._ledgers: dict[str, Ledger] = {}
+        self._finished: dict[str, int] = {}
+        self._reported: set[str] = set()
 
     def close(self) -> None:
         """Close the files that were opened to look into other folders."""
@@ -109,72 +55,145 @@ class Outbox:
 
     def folders(self) -> list[Path]:
         """Return the folders of all processes, oldest first."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             return sorted(p for p in self.processes.iterdir() if not p.name.startswith("."))
         return []
 
-    def adopt(self, destination: str) -> int:
+    def adopt(self, destination: str, breathe: Callable[[], None] = lambda: None) -> int:
         """
         Seal what dead processes left open, and delete the folders that are done with.
 
         Args:
             destination: Where the cycles of a folder go that names no destination.
+            breathe: Called now and then, so that other threads get their turn.
+
+        Raises:
+            sqlite3.Error: If the disk is full.
         """
         adopted = 0
+        full: sqlite3.Error | None = None
         for folder in self.folders():
-            lock = FolderLock(folder / _LOCK_FILE)
             with contained("adopting the files of a dead process"):
-                if not folder.is_dir() or not lock.try_acquire():
-                    continue
                 try:
-                    adopted += self._adopt_locked(folder, destination)
-                finally:
-                    lock.release()
+                    adopted += self._adopt(folder, destination, breathe)
+                except FileNotFoundError:
+                    continue  # another adopter was quicker
+                except sqlite3.Error as error:
+                    if not is_full(error):
+                        raise
+                    full = error
+        if full is not None:
+            raise full
         return adopted
 
     def pending(self, destination: str | None = None) -> int:
         """Return how many parcels wait, for one destination or for any."""
-        return sum(ledger.pending(destination) for ledger in self._open_ledgers())
+        return sum(ledger.pending(destination) for ledger in self.ledgers())
 
-    def parcels(self, destination: str) -> Iterator[tuple[Ledger, Sequence[Parcel]]]:
-        """Yield, a ledger at a time, the parcels that wait for a destination."""
-        for ledger in self._open_ledgers():
+    def parcels(
+        self,
+        destination: str,
+        *,
+        is_leader: bool = True,
+        calls: int = 1000,
+        breathe: Callable[[], None] = lambda: None,
+    ) -> Iterator[tuple[Ledger, Sequence[Parcel]]]:
+        """
+        Yield, a ledger at a time, the parcels that wait for a destination.
+
+        Args:
+            destination: The destination's identity.
+            is_leader: Whether others' files are the caller's business too.
+            calls: How many calls are yielded at once, about.
+            breathe: Called now and then, so that other threads get their turn.
+        """
+        memory = self._memory()
+        for ledger in self.ledgers() if is_leader else filter(None, [memory]):
             with contained("reading an outbox"):
-                parcels = ledger.parcels(destination)
+                parcels = ledger.parcels(destination, calls=calls, breathe=breathe)
                 if parcels:
                     yield ledger, parcels
 
-    def _adopt_locked(self, folder: Path, destination: str) -> int:
-        if not segments(folder) and not (folder / LEDGER_FILE).exists():
-            self._delete(folder)
+    def ledgers(self) -> list[Ledger]:
+        """Return the ledgers of all folders, opened."""
+        folders = {f.name: f for f in self.folders() if (f / LEDGER_FILE).exists()}
+        for name in self._ledgers.keys() - folders.keys():
+            self._forget(name)
+        found = [ledger for ledger in [self._memory()] if ledger is not None]
+        return [*found, *filter(None, map(self._readable, folders.values()))]
+
+    def _readable(self, folder: Path) -> Ledger | None:
+        try:
+            return self._ledger(folder)
+        except sqlite3.OperationalError:
+            return None  # deleted by another adopter
+        except sqlite3.DatabaseError as error:
+            self._report(folder, f"its ledger cannot be read: {error}")
+            return None
+
+    def _is_of_a_process(self, folder: Path) -> bool:
+        """Tell whether a folder is one of ours; what is not is let be, and reported once."""
+        if not folder.is_dir():
+            self._report(folder, "it is no folder of a process")
+            return False
+        names = {path.name for path in folder.iterdir() if SET_ASIDE_MARK not in path.name}
+        if segments(folder) or LEDGER_FILE in names or names <= _BEGUN:
+            # Of what was set aside the folder is the place; it needs no more looking at.
+            return bool(names) or not any(folder.iterdir())
+        self._report(folder, "it is no folder of a process")
+        return False
+
+    def _report(self, path: Path, what: str) -> None:
+        if path.name not in self._reported:
+            self._reported.add(path.name)
+            _logger.error("%s: %s; it is left as it is", path, what)
+
+    def _adopt(self, folder: Path, destination: str, breathe: Callable[[], None]) -> int:
+        lock = FolderLock(folder / LOCK_FILE)
+        if not self._is_of_a_process(folder) or not lock.try_acquire():
             return 0
-        ledger = self._ledger(folder)
-        if not ledger.destinations:
-            ledger.describe((destination,), None)
-        sealed = ledger.seal_the_rest(sealed_by="recovery")
-        if not ledger.pending() and not ledger.dead():
-            self._delete(folder)
+        try:
+            if not segments(folder) and not (folder / LEDGER_FILE).exists():
+                delete_folder(folder)
+                return 0
+            ledger = self._ledger(folder, is_owner=True)
+            try:
+                return self._finish(folder, ledger, destination, breathe)
+            finally:
+                ledger.is_owner = False
+        finally:
+            lock.release()
+
+    def _finish(
+        self, folder: Path, ledger: Ledger, destination: str, breathe: Callable[[], None]
+    ) -> int:
+        sealed = 0
+        # A ledger that was made again is empty, and begins with the journal anew.
+        while self._finished.get(folder.name) != (times_made_again := ledger.times_made_again):
+            if not ledger.destinations:
+                ledger.describe((destination,), None)
+            ledger.fold(breathe)
+            sealed += ledger.seal_the_rest(sealed_by="recovery")
+            self._finished[folder.name] = times_made_again
+        if ledger.is_done():
+            delete_folder(folder, ledger)
+            self._forget(folder.name)
         if sealed:
             _logger.info("%d open cycles of a process that died were sealed", sealed)
         return sealed
 
-    def _delete(self, folder: Path) -> None:
-        ledger = self._ledgers.pop(folder.name, None)
+    def _forget(self, name: str) -> None:
+        self._finished.pop(name, None)
+        ledger = self._ledgers.pop(name, None)
         if ledger is not None:
             ledger.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
-    def _open_ledgers(self) -> list[Ledger]:
-        folders = {f.name: f for f in self.folders() if (f / LEDGER_FILE).exists()}
-        for name in self._ledgers.keys() - folders.keys():
-            self._ledgers.pop(name).close()
-        found = []
-        for folder in folders.values():
-            with contextlib.suppress(sqlite3.OperationalError):  # deleted by another adopter
-                found.append(self._ledger(folder))
-        return found
-
-    def _ledger(self, folder: Path) -> Ledger:
-        if folder.name not in self._ledgers:
-            self._ledgers[folder.name] = Ledger(folder, folder.name)
-        return self._ledgers[folder.name]
+    def _ledger(self, folder: Path, *, is_owner: bool = False) -> Ledger:
+        ledger = self._ledgers.get(folder.name)
+        if ledger is not None and not ledger.is_of(folder / LEDGER_FILE):
+            self._forget(folder.name)
+            ledger = None
+        if ledger is None:
+            ledger = self._ledgers[folder.name] = Ledger(folder, folder.name, is_owner=is_owner)
+        ledger.is_owner = is_owner
+        return ledger

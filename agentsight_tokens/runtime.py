@@ -7,30 +7,39 @@ Trackers that deliver from one data directory to the same destinations share one
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from threading import Condition, Lock, RLock
 from typing import Any, Final, Protocol
 
+from .caretaker import Caretaker
 from .config import TokenConfig
+from .configured import configured_destinations, embedded_store
 from .cycle import SealedBy, cycle_key
+from .cycle_sealer import CycleSealer
 from .destinations import Destination
-from .destinations.embedded import CycleStore, EmbeddedDestination
-from .errors import StorageError
 from .faults import contained
 from .ledger import Ledger, ParcelState
-from .outbox import ProcessFolder
+from .process_folder import ProcessFolder
 from .sender import Sender
 
-__all__ = ["SEGMENT_BYTES", "Member", "Runtime", "configured_destinations", "runtimes", "shared"]
+__all__ = [
+    "Member",
+    "Runtime",
+    "configured_destinations",
+    "embedded_store",
+    "runtimes",
+    "shared",
+]
 
-SEGMENT_BYTES: Final = 16_000_000
-"""The size at which the journal begins a new file and folds the old one."""
+EXIT_RESERVE_SECONDS: Final = 0.1
 
 
 class Member(Protocol):
@@ -49,7 +58,7 @@ class Runtime:
         self._directory = directory
         self._destinations = tuple(destinations)
         self._config = config
-        self._members: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._members: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._numbers = count(1)
         self._users = 0
         self._begin()
@@ -59,34 +68,44 @@ class Runtime:
         # this thread records another.
         self.lock = RLock()
         """Orders what is counted; held while an entry is appended and its counters added."""
-        self._sequences = count(1)
         self._folder_lock = RLock()
         self._opened: ProcessFolder | None = None
-        self._unsealed: dict[int, SealedBy] = {}
+        self._sealer = CycleSealer(
+            lambda: self._folder, self.lock, max_mb=self._config.outbox_max_mb
+        )
         self._progress = Condition()
         self._senders = [
-            Sender(self._directory, destination, on_progress=self._on_progress)
+            Sender(
+                self._directory,
+                destination,
+                on_progress=self._on_progress,
+                memory=self._memory,
+                longest_wait=timedelta(days=self._config.outbox_max_days),
+            )
             for destination in self._destinations
         ]
+        self._caretaker = Caretaker(
+            self.lock, self._sealer, self._senders, max_mb=self._config.outbox_max_mb
+        )
         self._is_running = False
 
     def join(self, member: Member) -> int:
         """Add a tracker and return its number."""
         self._users += 1
-        self._members.add(member)
+        number = self._members[member] = next(self._numbers)
         self._run()
-        return next(self._numbers)
+        return number
 
     def leave(self, member: Member) -> None:
         """Take a tracker out; the last one closes the files."""
-        self._members.discard(member)
+        self._members.pop(member, None)
         self._users -= 1
         if self._users <= 0:
             self.close()
 
-    def next_sequence(self) -> int:
-        """Return the number of a new cycle; to be called with the lock held."""
-        return next(self._sequences)
+    def next_sequence(self, tracker: int, conversation_id: str) -> int:
+        """Return the number of a conversation's next cycle; to be called with the lock held."""
+        return self._sealer.open(tracker, conversation_id)
 
     def key(self, conversation_id: str, sequence: int) -> str:
         """Return the key of a cycle of this process."""
@@ -96,21 +115,14 @@ class Runtime:
         """Put a call on disk; to be called with the lock held."""
         self._folder.journal.append(tracker, sequence, record)
 
-    def seal(self, sequence: int, sealed_by: SealedBy) -> None:
+    def seal(self, tracker: int, conversation_id: str, sequence: int, sealed_by: SealedBy) -> None:
         """
         Seal a cycle durably.
 
         Raises:
-            StorageError: If the disk did not take it; it is tried again later.
+            StorageError: If that must wait; see `CycleSealer.seal`.
         """
-        try:
-            self._seal(sequence, sealed_by)
-        except (sqlite3.Error, OSError) as error:
-            self._unsealed[sequence] = sealed_by
-            raise StorageError(
-                f"{str(self._directory)!r} cannot be written ({error}); the cycle stays in the "
-                "journal and is sealed when it can be again"
-            ) from error
+        self._sealer.seal(tracker, conversation_id, sequence, sealed_by)
         for sender in self._senders:
             sender.ring()
 
@@ -121,14 +133,22 @@ class Runtime:
 
     def pending(self) -> int:
         """Return how many cycles of this process are not acknowledged."""
-        return self._opened.ledger.pending() if self._opened else 0
+        if self._opened is None:
+            return 0
+        try:
+            return self._opened.ledger.pending() + len(self._sealer)
+        except sqlite3.Error:
+            return len(self._sealer)
 
     def wait_for(self, sequence: int, seconds: float) -> tuple[ParcelState, str | None]:
         """Wait until a cycle is delivered or refused; return its state and the reason."""
         deadline = time.monotonic() + seconds
         while True:
             with self._progress:
-                state, reason = self.ledger.state_of(sequence)
+                try:
+                    state, reason = self.ledger.state_of(sequence)
+                except sqlite3.Error as error:
+                    state, reason = "pending", str(error)
                 remaining = deadline - time.monotonic()
                 if state != "pending" or remaining <= 0:
                     return state, reason
@@ -139,12 +159,16 @@ class Runtime:
         """Deliver everything that is sealed in the data directory; False if time is up."""
         deadline = time.monotonic() + (timeout if timeout is not None else float("inf"))
         self._run()
-        is_sealed = self._retry_seals()
-        drained = [sender.drain(deadline) for sender in self._senders]
-        return all(drained) and is_sealed
+        while True:
+            is_sealed = self._sealer.seal_again()
+            drained = [sender.drain(deadline) for sender in self._senders]
+            if is_sealed or not all(drained) or time.monotonic() > deadline:
+                return all(drained) and is_sealed
 
     def last_error(self) -> str | None:
         """Return why a destination does not take deliveries."""
+        if self._opened is not None and self._opened.journal.lost:
+            return f"{self._opened.journal.lost} calls are lost: neither disk nor memory took them"
         return next((s.last_error for s in self._senders if s.last_error), None)
 
     def close(self) -> None:
@@ -153,13 +177,14 @@ class Runtime:
             for key, runtime in list(_registry.items()):
                 if runtime is self:
                     del _registry[key]
+        deadline = time.monotonic() + self._config.exit_flush_seconds
         if self._opened is not None:
             with contained("sealing what was open at the end"):
                 self._opened.ledger.seal_the_rest(sealed_by="close")
             with contained("delivering at the end"):
-                self.flush(self._config.exit_flush_seconds)
+                self.flush(deadline - time.monotonic() - EXIT_RESERVE_SECONDS)
         for sender in self._senders:
-            sender.stop()
+            sender.stop(max(deadline - time.monotonic(), EXIT_RESERVE_SECONDS))
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -183,43 +208,25 @@ class Runtime:
         if self._opened is None:
             with self._folder_lock:
                 if self._opened is None:
-                    folder = ProcessFolder(self._directory / "processes")
-                    folder.ledger.describe(
-                        [d.identity for d in self._destinations], self._config.environment
+                    self._opened = ProcessFolder(
+                        self._directory / "processes",
+                        [destination.identity for destination in self._destinations],
+                        self._config.environment,
                     )
-                    self._opened = folder
             self._run()
         return self._opened
 
     def _run(self) -> None:
         if not self._is_running:
             self._is_running = True
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with contextlib.suppress(OSError):  # told when there is something to write
+                self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             for sender in self._senders:
                 sender.start()
 
-    def _seal(self, sequence: int, sealed_by: SealedBy) -> None:
-        folder = self._folder
-        with self.lock:
-            if not folder.journal.write_held():
-                raise OSError("the journal still waits in memory")
-        folder.ledger.seal(sequence, sealed_by=sealed_by)
-        if folder.journal.size > SEGMENT_BYTES:
-            self._fold_segment(folder)
-
-    def _fold_segment(self, folder: ProcessFolder) -> None:
-        with self.lock:
-            folder.journal.rotate()
-        folder.ledger.fold_for_good(folder.journal.segment)
-
-    def _retry_seals(self) -> bool:
-        for sequence, sealed_by in list(self._unsealed.items()):
-            try:
-                self._seal(sequence, sealed_by)
-            except (sqlite3.Error, OSError):
-                return False
-            del self._unsealed[sequence]
-        return True
+    def _memory(self) -> Ledger | None:
+        folder = self._opened
+        return folder.ledger if folder is not None and folder.journal.is_in_memory else None
 
     def _on_progress(self) -> None:
         """Do, in a sender's thread, what need not be done in the caller's."""
@@ -228,12 +235,7 @@ class Runtime:
         folder = self._opened
         if folder is None:
             return
-        self._retry_seals()
-        if folder.journal.held:
-            with self.lock:
-                folder.journal.write_held()
-        if folder.journal.size > SEGMENT_BYTES:
-            self._fold_segment(folder)
+        self._caretaker.look_after(folder, self._members.values)
 
 
 _registry_lock = Lock()
@@ -256,24 +258,6 @@ def runtimes() -> list[Runtime]:
     """Return the runtimes of this process."""
     with _registry_lock:
         return list(_registry.values())
-
-
-def configured_destinations(config: TokenConfig) -> list[Destination]:
-    """Return the destinations that a configuration asks for."""
-    return [EmbeddedDestination(embedded_store(config.directory))]
-
-
-def embedded_store(directory: Path) -> Callable[[], CycleStore]:
-    """Return what opens the store of a data directory."""
-
-    def open_store() -> CycleStore:
-        # Imported when it is needed: most of the backend is for servers.
-        from .backend.store import SQLiteStore
-        from .backend.store.sqlite import STORE_FILE
-
-        return SQLiteStore(directory / STORE_FILE)
-
-    return open_store
 
 
 @atexit.register

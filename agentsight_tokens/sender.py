@@ -9,32 +9,39 @@ so that another process can go on where this one dies.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
-import os
 import random
-import select
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from pathlib import Path
 from threading import Condition, Event, Thread
 from typing import Final
 
-from .destinations import Destination
+from .ballast import Ballast
+from .bell import Bell
+from .breath import Breath
+from .destinations import Destination, Outcome
 from .errors import (
     DeliveryRefusedError,
     DestinationUnauthorizedError,
     DestinationUnavailableError,
 )
 from .faults import report_fault
-from .ledger import Ledger, Parcel
-from .outbox import FolderLock, Outbox
+from .folder_lock import FolderLock
+from .ledger import Ledger, Parcel, is_full
+from .outbox import Outbox
+from .waiting_size import WaitingSize
 
 __all__ = ["Sender"]
 
 POLL_SECONDS: Final = 0.3
 """How often a sender looks for work that nobody told it of, and for a free lock."""
+MEASURE_SECONDS: Final = 1.0
+BATCH_CALLS: Final = 1000
+"""How many calls are delivered at once, about; a parcel is never torn for it."""
 FIRST_DELAY_SECONDS: Final = 0.2
 LONGEST_DELAY_SECONDS: Final = 30.0
 LONGEST_RETRY_AFTER_SECONDS: Final = 300.0
@@ -43,7 +50,16 @@ _logger: Final = logging.getLogger("agentsight_tokens")
 
 
 class Sender:
-    """Delivers to one destination, from all folders of a data directory."""
+    """
+    Delivers to one destination, from all folders of a data directory.
+
+    Args:
+        directory: The data directory.
+        destination: Where it delivers.
+        on_progress: Called in the sender's thread after each step.
+        memory: Returns the ledger of this process, if it is in memory.
+        longest_wait: For how long a destination may be away before a cycle is set aside.
+    """
 
     def __init__(
         self,
@@ -51,14 +67,22 @@ class Sender:
         destination: Destination,
         *,
         on_progress: Callable[[], None] = lambda: None,
+        memory: Callable[[], Ledger | None] = lambda: None,
+        longest_wait: timedelta = timedelta(days=7),
     ) -> None:
         self.destination = destination
         self._directory = directory
         self._on_progress = on_progress
-        self._outbox = Outbox(directory)
+        self._memory = memory
+        self._longest_wait = longest_wait
+        self._outbox = Outbox(directory, memory=memory)
+        self._ballast = Ballast(directory)
         digest = sha256(destination.identity.encode()).hexdigest()[:12]
         self._lock = FolderLock(directory / f"sender-{digest}.lock")
-        self._bell = _Bell(directory / f"sender-{digest}.bell")
+        self._bell = Bell(directory / f"sender-{digest}.bell")
+        self._size = WaitingSize(directory / f"sender-{digest}.size")
+        self._measured_at = 0.0
+        self._breathe = Breath()
         self._stopping = Event()
         self._passes = Condition()
         self._finished_passes = 0
@@ -66,6 +90,8 @@ class Sender:
         """Why the destination did not take the last delivery; None when it did."""
         self._attempts = 0
         self._not_before = 0.0
+        self._refused = 0
+        self._unmarked: list[tuple[Ledger, list[int]]] = []
         self._thread: Thread | None = None
 
     def start(self) -> None:
@@ -80,6 +106,10 @@ class Sender:
         """Tell whoever delivers, in this process or another, that there is work."""
         self._bell.ring()
 
+    def waiting_bytes(self) -> int:
+        """Return about how much waits for the destination, in all folders."""
+        return self._size.read()
+
     def drain(self, deadline: float) -> bool:
         """
         Wait until nothing waits for the destination.
@@ -87,14 +117,15 @@ class Sender:
         Args:
             deadline: The time of the monotonic clock at which to give up.
         """
-        outbox = Outbox(self._directory)
+        outbox = Outbox(self._directory, memory=self._memory)
         try:
             with self._passes:
                 # The pass that runs now may have looked before the caller's last cycle.
                 wanted = self._finished_passes + 2
             while True:
                 self.ring()
-                outbox.adopt(self.destination.identity)
+                with contextlib.suppress(sqlite3.Error):  # the sender's thread reports it
+                    outbox.adopt(self.destination.identity)
                 with self._passes:
                     looked = self._finished_passes >= wanted
                     if looked and not outbox.pending(self.destination.identity):
@@ -106,18 +137,21 @@ class Sender:
         finally:
             outbox.close()
 
-    def stop(self) -> None:
-        """Stop delivering; what waits stays on disk."""
+    def stop(self, timeout: float = 5.0) -> None:
+        """
+        Stop delivering; what waits stays on disk.
+
+        Args:
+            timeout: How many seconds to wait for a delivery that is under way. A longer one
+                ends in the background.
+        """
         self._stopping.set()
         self.ring()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
+        if self._thread is None:
+            self._let_go()
+        else:
+            self._thread.join(timeout)
             self._thread = None
-        if self._lock.is_held:
-            self._lock.release()
-        self._bell.close()
-        self._outbox.close()
-        self.destination.close()
 
     def forget_after_fork(self) -> None:
         """Let go of the parent's locks in a child."""
@@ -127,9 +161,7 @@ class Sender:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                if self._lock.try_acquire():
-                    self._bell.open()
-                    self._deliver_all()
+                self._work()
             except Exception as error:  # noqa: BLE001  # the thread must survive whatever it meets
                 with contextlib.suppress(Exception):
                     report_fault(f"delivering to {self.destination.identity}", error)
@@ -140,12 +172,59 @@ class Sender:
             self._on_progress()
             if not self._stopping.is_set():
                 self._bell.wait(POLL_SECONDS)
+        self._let_go()
 
-    def _deliver_all(self) -> None:
-        self._outbox.adopt(self.destination.identity)
+    def _let_go(self) -> None:
+        self._lock.release()
+        self._bell.close()
+        self._outbox.close()
+        self.destination.close()
+
+    def _work(self) -> None:
+        is_leader = self._lead()
+        if not is_leader and self._memory() is None:
+            return
+        try:
+            self._deliver_all(is_leader=is_leader)
+        except sqlite3.Error as error:
+            if not is_full(error) or not self._ballast.throw_away():
+                raise
+            for ledger in self._outbox.ledgers():
+                with contextlib.suppress(sqlite3.Error):
+                    ledger.checkpoint()
+            self._deliver_all(is_leader=is_leader)
+        else:
+            if is_leader:
+                self._ballast.take()
+        if is_leader and time.monotonic() - self._measured_at > MEASURE_SECONDS:
+            self._measured_at = time.monotonic()
+            sizes = [ledger.pending_bytes() for ledger in self._outbox.ledgers()]
+            self._size.publish(sum(s.get(self.destination.identity, 0) for s in sizes))
+
+    def _lead(self) -> bool:
+        if self._lock.is_void:
+            self._lock.release()
+            self._bell.close()
+        try:
+            if not self._lock.try_acquire():
+                return False
+            self._bell.open()
+        except OSError:
+            if self._memory() is None:
+                raise
+            return False
+        return True
+
+    def _deliver_all(self, *, is_leader: bool) -> None:
+        identity = self.destination.identity
+        self._mark_again()
+        if is_leader:
+            self._outbox.adopt(identity, self._breathe)
         while not self._stopping.is_set() and time.monotonic() >= self._not_before:
             worked = False
-            for ledger, parcels in self._outbox.parcels(self.destination.identity):
+            for ledger, parcels in self._outbox.parcels(
+                identity, is_leader=is_leader, calls=BATCH_CALLS, breathe=self._breathe
+            ):
                 worked = True
                 if not self._deliver(ledger, parcels):
                     return
@@ -165,16 +244,26 @@ class Sender:
         except DestinationUnavailableError as error:
             self._hold(error)
             return False
-        ledger.mark(
-            [p.id for p, outcome in zip(parcels, outcomes, strict=True) if outcome.is_accepted],
-            "delivered",
-        )
-        for parcel, outcome in zip(parcels, outcomes, strict=True):
-            if not outcome.is_accepted:
-                self._refuse(ledger, parcel, outcome.reason or "refused without a reason")
+        pairs = list(zip(parcels, outcomes, strict=True))
+        self._mark_delivered(ledger, [p.id for p, o in pairs if o.is_accepted and not o.refused])
+        for parcel, outcome in pairs:
+            if not outcome.is_accepted or outcome.refused:
+                self._refuse_parts(ledger, parcel, outcome)
         self._attempts = 0
         self.last_error = None
         return True
+
+    def _mark_delivered(self, ledger: Ledger, parcels: list[int]) -> None:
+        # What cannot be noted now is not delivered once more for that.
+        self._unmarked.append((ledger, parcels))
+        self._mark_again()
+
+    def _mark_again(self) -> None:
+        while self._unmarked:
+            ledger, parcels = self._unmarked[0]
+            with contextlib.suppress(sqlite3.ProgrammingError):  # closed: its folder is gone
+                ledger.mark(parcels, "delivered")
+            self._unmarked.pop(0)
 
     def _halve(self, ledger: Ledger, parcels: Sequence[Parcel], reason: str) -> bool:
         if len(parcels) == 1:
@@ -183,17 +272,31 @@ class Sender:
         half = len(parcels) // 2
         return self._deliver(ledger, parcels[:half]) and self._deliver(ledger, parcels[half:])
 
+    def _refuse_parts(self, ledger: Ledger, parcel: Parcel, outcome: Outcome) -> None:
+        reason = outcome.reason or "refused without a reason"
+        if not ledger.refuse_calls(parcel.id, outcome.refused or {}):
+            self._refuse(ledger, parcel, reason)
+        else:
+            self._report_refusal(parcel, next(iter((outcome.refused or {}).values()), reason))
+
     def _refuse(self, ledger: Ledger, parcel: Parcel, reason: str) -> None:
         """Look for the refused call in halves of the cycle, and set that one aside."""
         if ledger.split(parcel.id):
             return
         ledger.mark([parcel.id], "dead", reason=reason)
-        _logger.error(
-            "%s refuses a call of conversation %r (%s); it is kept: agentsight-tokens outbox",
-            self.destination.identity,
-            parcel.cycle.conversation_id,
-            reason,
-        )
+        self._report_refusal(parcel, reason)
+
+    def _report_refusal(self, parcel: Parcel, reason: str) -> None:
+        self._refused += 1
+        if str(self._refused).strip("0") == "1":  # the first, the 10th, the 100th, ...
+            _logger.error(
+                "%s refuses a call of conversation %r (%s), the refusal no. %d of this process; "
+                "what is refused is kept: agentsight-tokens outbox dead list",
+                self.destination.identity,
+                parcel.cycle.conversation_id,
+                reason,
+                self._refused,
+            )
 
     def _hold(self, error: DestinationUnavailableError) -> None:
         if self.last_error is None:
@@ -210,6 +313,27 @@ class Sender:
             )
         self.last_error = str(error)
         self._back_off(error.retry_after_seconds)
+        self._expire(str(error))
+
+    def _expire(self, reason: str) -> None:
+        """Set aside what waits for too long, after it was tried once more."""
+        days = self._longest_wait / timedelta(days=1)
+        expired = sum(
+            ledger.expire(
+                self.destination.identity,
+                datetime.now(timezone.utc) - self._longest_wait,
+                reason=f"it waited for more than {days:g} days: {reason}",
+            )
+            for ledger in self._outbox.ledgers()
+        )
+        if expired:
+            _logger.error(
+                "%d cycles have waited for %s for more than %g days and are set aside: "
+                "agentsight-tokens outbox dead retry sends them again",
+                expired,
+                self.destination.identity,
+                days,
+            )
 
     def _back_off(self, retry_after_seconds: float | None) -> None:
         """Wait longer after each failure, at a random time up to the limit (full jitter)."""
@@ -219,56 +343,3 @@ class Sender:
             delay += min(retry_after_seconds, LONGEST_RETRY_AFTER_SECONDS)
         self._attempts += 1
         self._not_before = time.monotonic() + delay
-
-
-class _Bell:
-    """Wakes the sender of any process through a named pipe."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._reader: int | None = None
-        self._rung = Event()
-
-    def open(self) -> None:
-        """Listen for other processes."""
-        if self._reader is None:
-            with contextlib.suppress(FileExistsError):
-                os.mkfifo(self._path, 0o600)
-            # Read and write: a pipe without a writer would always be readable.
-            self._reader = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def ring(self) -> None:
-        """Wake the listener."""
-        self._rung.set()
-        if self._reader is not None:
-            with contextlib.suppress(OSError):
-                os.write(self._reader, b".")
-            return
-        try:
-            writer = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno not in {errno.ENXIO, errno.ENOENT}:
-                raise
-            return  # nobody listens
-        try:
-            with contextlib.suppress(OSError):  # full: the listener is awake anyway
-                os.write(writer, b".")
-        finally:
-            os.close(writer)
-
-    def wait(self, seconds: float) -> None:
-        """Sleep until somebody rings."""
-        if self._reader is None:
-            self._rung.wait(seconds)
-        else:
-            poll = select.poll()  # unlike select(), it takes any descriptor
-            poll.register(self._reader, select.POLLIN)
-            if poll.poll(seconds * 1000):
-                os.read(self._reader, 65536)
-        self._rung.clear()
-
-    def close(self) -> None:
-        """Stop listening."""
-        if self._reader is not None:
-            os.close(self._reader)
-            self._reader = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -392,7 +393,8 @@ class ConversationTracker:
             cycle = self._open.get(conversation_id)
             if cycle is None:
                 cycle = self._open.setdefault(
-                    conversation_id, OpenCycle(self._runtime.next_sequence())
+                    conversation_id,
+                    OpenCycle(self._runtime.next_sequence(self._number, conversation_id)),
                 )
             self._runtime.append(self._number, cycle.sequence, body)
             cycle.add(record)
@@ -423,10 +425,10 @@ class ConversationTracker:
             cost=usd(cycle.cost_pico_usd),
         )
         try:
-            self._runtime.seal(cycle.sequence, "send")
+            self._runtime.seal(self._number, conversation_id, cycle.sequence, "send")
         except StorageError as error:
             return msgspec.structs.replace(
-                result, error=str(error), pending=self._runtime.pending() + 1
+                result, error=str(error), pending=self._runtime.pending()
             )
         state, reason = self._runtime.wait_for(cycle.sequence, wait)
         status: Final = {"pending": "queued", "delivered": "delivered", "dead": "rejected"}
@@ -440,8 +442,9 @@ class ConversationTracker:
     def _seal_all(self, sealed_by: SealedBy) -> None:
         with self._runtime.lock:
             cycles, self._open = self._open, {}
-        for cycle in cycles.values():
-            self._runtime.seal(cycle.sequence, sealed_by)
+        for conversation_id, cycle in cycles.items():
+            with contextlib.suppress(StorageError):  # it is sealed when it can be
+                self._runtime.seal(self._number, conversation_id, cycle.sequence, sealed_by)
 
     def _current_conversation(self) -> str:
         return current_attribution().scope.conversation_id or self._conversation_id

@@ -97,7 +97,7 @@ def test_a_failed_seal_changes_nothing(
     """When the disk does not take it, the cycle can be sealed later."""
     note(journal, 1, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "_add_parcel", lambda *_, **__: 1 / 0)
+        patch.setattr(ledger, "_address", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             ledger.seal(1, sealed_by="send")
     assert ledger.pending() == 0

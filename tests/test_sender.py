@@ -16,7 +16,9 @@ from agentsight_tokens.errors import (
     DestinationUnauthorizedError,
     DestinationUnavailableError,
 )
-from agentsight_tokens.outbox import FolderLock, Outbox, ProcessFolder
+from agentsight_tokens.folder_lock import FolderLock
+from agentsight_tokens.outbox import Outbox
+from agentsight_tokens.process_folder import ProcessFolder
 from agentsight_tokens.sender import Sender
 from tests.records import Collector, call, encoded
 
@@ -173,7 +175,7 @@ def test_the_dead_are_adopted_once(
     code = f"""
 import os, sys
 from pathlib import Path
-from agentsight_tokens.outbox import ProcessFolder
+from agentsight_tokens.process_folder import ProcessFolder
 from tests.records import call, encoded
 folder = ProcessFolder(Path({str(tmp_path)!r}) / "processes")
 for number in (1, 2):

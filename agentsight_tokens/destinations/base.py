@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from agentsight_tokens.cycle import Cycle
@@ -16,6 +16,8 @@ class Outcome(NamedTuple):
     is_accepted: bool
     reason: str | None = None
     """Why it was refused, for ever."""
+    refused: Mapping[str, str] | None = None
+    """Of a cycle that was accepted, the records that were not: why, by their id."""
 
 
 class Destination(Protocol):

@@ -1,0 +1,127 @@
+"""The sealer: numbers the cycles of one process and seals them, at once or when it can."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from itertools import count
+from typing import Final
+
+from .cycle import SealedBy
+from .errors import StorageError
+from .process_folder import ProcessFolder
+from .unsealed import UnsealedCycles
+
+__all__ = ["CycleSealer"]
+
+
+class CycleSealer:
+    """
+    Gives out the numbers of cycles and knows which of them are not sealed.
+
+    Args:
+        folder: Returns the folder of this process.
+        lock: What orders the calls of this process.
+        max_mb: How much may wait for delivery before cycles are no longer sealed, but go on.
+    """
+
+    def __init__(
+        self,
+        folder: Callable[[], ProcessFolder],
+        lock: AbstractContextManager[object],
+        *,
+        max_mb: int,
+    ) -> None:
+        self._folder = folder
+        self._lock: Final = lock
+        self._max_mb = max_mb
+        self._sequences = count(1)
+        self._open: set[int] = set()
+        self._unsealed = UnsealedCycles()
+        self._waiting_bytes = 0
+        self._sealed_bytes_then = 0
+        self._repairs = 0
+
+    def __len__(self) -> int:
+        """Return how many cycles were sent and are not sealed."""
+        return len(self._unsealed)
+
+    def open(self, tracker: int, conversation_id: str) -> int:
+        """
+        Return the number of a conversation's next cycle; to be called with the lock held.
+
+        A cycle that could not be sealed goes on.
+        """
+        sequence = self._unsealed.reopen((tracker, conversation_id)) or next(self._sequences)
+        self._open.add(sequence)
+        return sequence
+
+    def seal(self, tracker: int, conversation_id: str, sequence: int, sealed_by: SealedBy) -> None:
+        """
+        Seal a cycle durably.
+
+        Raises:
+            StorageError: If the disk did not take it, or the outbox is full. It is sealed when
+                that is over, together with what the conversation uses until then.
+        """
+        try:
+            if self._is_full():
+                raise StorageError(
+                    f"{self._max_mb} MB wait for delivery, as many as AGENTSIGHT_OUTBOX_MAX_MB "
+                    "allows: the cycle goes on until there is room"
+                )
+            self._seal(sequence, sealed_by)
+        except (sqlite3.Error, OSError) as error:
+            with self._lock:
+                self._unsealed.add(sequence, (tracker, conversation_id), sealed_by)
+            if isinstance(error, StorageError):
+                raise
+            raise StorageError(
+                f"{str(self._folder().path)!r} cannot be written ({error}); the cycle stays in "
+                "the journal and is sealed when it can be again"
+            ) from error
+
+    def seal_again(self) -> bool:
+        """Seal what could not be; tell whether nothing of the kind is left."""
+        while not (self._unsealed and self._is_full()):
+            with self._lock:
+                taken = self._unsealed.take()
+            if taken is None:
+                return True
+            sequence, owner, sealed_by = taken
+            try:
+                self._seal(sequence, sealed_by)
+            except (sqlite3.Error, OSError):
+                with self._lock:
+                    self._unsealed.add(sequence, owner, sealed_by)
+                break
+        return False
+
+    def seal_what_a_repair_forgot(self) -> None:
+        """Seal the cycles once more that a damaged ledger knew of."""
+        ledger = self._folder().ledger
+        if ledger.times_made_again != self._repairs:
+            self._repairs = ledger.times_made_again
+            ledger.fold()
+            with self._lock:  # no cycle may be opened meanwhile
+                ledger.seal_the_rest(sealed_by="recovery", still_open=self._open)
+
+    def measured(self, waiting_bytes: int) -> None:
+        """Take note of how much waits for delivery."""
+        self._sealed_bytes_then = self._folder().ledger.sealed_bytes
+        self._waiting_bytes = waiting_bytes
+
+    def _is_full(self) -> bool:
+        since = self._folder().ledger.sealed_bytes - self._sealed_bytes_then
+        return self._waiting_bytes + since >= self._max_mb * 1_000_000
+
+    def _seal(self, sequence: int, sealed_by: SealedBy) -> None:
+        folder = self._folder()
+        with self._lock:
+            if folder.journal.is_in_memory:
+                folder.ledger.fold()
+            if not folder.journal.write_held():
+                raise OSError("calls still wait in memory")
+        folder.ledger.seal(sequence, sealed_by=sealed_by)
+        self._open.discard(sequence)

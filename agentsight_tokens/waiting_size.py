@@ -1,0 +1,30 @@
+"""How much waits for a destination: counted by the one that delivers, known to all."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+__all__ = ["WaitingSize"]
+
+
+class WaitingSize:
+    """A number in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._published: int | None = None
+
+    def publish(self, size: int) -> None:
+        """Tell the others, if it is news."""
+        if size != self._published:
+            with contextlib.suppress(OSError):
+                self._path.write_text(str(size), "ascii")
+                self._published = size
+
+    def read(self) -> int:
+        """Return what was told last; 0 if nothing was."""
+        try:
+            return int(self._path.read_text("ascii"))
+        except (OSError, ValueError):
+            return 0
