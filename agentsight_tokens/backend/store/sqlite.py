@@ -63,33 +63,23 @@ class SQLiteStore:
         Raises:
             sqlite3.Error: If the disk did not take them; then nothing has changed.
         """
+        # A record counts by its own id: a cycle that is known may hold one that is not, where
+        # a call that was refused once is accepted now.
         with self._lock, self._transaction():
-            for cycle in cycles:
-                self._ingest(cycle)
+            self._connection.executemany(_INSERT_CYCLE, map(_cycle_values, cycles))
+            self._connection.executemany(
+                _INSERT_CALL,
+                (
+                    (cycle.key, cycle.environment, *record_values(record))
+                    for cycle in cycles
+                    for record in cycle.records
+                ),
+            )
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
         with self._lock:
             return self._connection.execute(statement, values).fetchall()
-
-    def _ingest(self, cycle: Cycle) -> None:
-        added = self._connection.execute(
-            _INSERT_CYCLE,
-            (
-                cycle.key,
-                cycle.conversation_id,
-                cycle.sealed_by,
-                microseconds(cycle.opened_at),
-                microseconds(cycle.sealed_at),
-                cycle.environment,
-                cycle.calls,
-            ),
-        )
-        if added.rowcount:
-            self._connection.executemany(
-                _INSERT_CALL,
-                [(cycle.key, cycle.environment, *record_values(r)) for r in cycle.records],
-            )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -101,3 +91,15 @@ class SQLiteStore:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+
+
+def _cycle_values(cycle: Cycle) -> tuple[Any, ...]:
+    return (
+        cycle.key,
+        cycle.conversation_id,
+        cycle.sealed_by,
+        microseconds(cycle.opened_at),
+        microseconds(cycle.sealed_at),
+        cycle.environment,
+        cycle.calls,
+    )
