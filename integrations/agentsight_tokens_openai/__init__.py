@@ -1,1 +1,7 @@
-"""What the handlers share about the OpenAI SDK: the tap on its embeddings."""
+"""The handler of OpenAI's SDK, and the tap on it that frameworks' handlers use."""
+
+from __future__ import annotations
+
+from .handler import OpenAIHandler
+
+__all__ = ["OpenAIHandler"]

@@ -1,0 +1,161 @@
+"""Exchange: one request that is under way, and what its answer has said so far."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from agentsight_tokens.extract import Extracted
+from agentsight_tokens.faults import guarded
+from agentsight_tokens.meter import OpenCall
+from agentsight_tokens.usage import CallStatus, Operation, TokenUsage
+
+from .answers import Answer, read_json
+from .errors import CANCELLATIONS, is_unbilled
+
+__all__ = ["Endpoint", "Exchange"]
+
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """One kind of request of an SDK, and how its answers are read."""
+
+    operation: Operation
+    read: Callable[[Answer, Answer | None, str | None], Extracted]
+    """Reads an answer, or a stream's last event with a usage, its first one, and the provider."""
+    tells_usage: Callable[[Answer], bool]
+    """Tells whether a stream's event carries a usage."""
+    first_token: re.Pattern[bytes]
+    """Found in an event of a stream that brings anything that the model produced."""
+    end: re.Pattern[bytes]
+    """Found in the event after which a stream brings no more usage."""
+    failure: re.Pattern[bytes]
+    """Found in the last event of a stream by which the provider tells that it failed."""
+    error_type: str
+    """The exception that the SDK raises for such an event."""
+
+
+class Exchange:
+    """
+    One request that is under way.
+
+    The body is read as it passes by, so it counts however the program reads it, and what was
+    told counts also where the program never reads the end.
+    """
+
+    __slots__ = ("_event", "_first", "_has_token", "_last", "call", "endpoint", "is_stream")
+
+    def __init__(self, call: OpenCall, endpoint: Endpoint) -> None:
+        self.call = call
+        self.endpoint = endpoint
+        self.is_stream = False
+        self._has_token = False
+        self._first: Answer | None = None
+        self._last: Answer | None = None
+        self._event = b""
+
+    def see(self, event: bytes) -> None:
+        """Take an event of a stream."""
+        if not self._event:
+            self._first = read_json(event)  # names the model, and Anthropic's the input
+        self._event = event
+        if not self._has_token and self.endpoint.first_token.search(event):
+            self._has_token = True
+            self.call.first_token()
+        if b'"usage"' in event and _USAGE.search(event):
+            told = read_json(event)
+            if told is not None and self.endpoint.tells_usage(told):
+                self._last = told
+
+    def answer(self, body: bytes) -> None:
+        """Take a whole answer, and finish."""
+        self._finish(read_json(body), None, status="ok", reason="provider_silent")
+
+    def end(self) -> None:
+        """Finish a stream that came to its end."""
+        is_failed = self.endpoint.failure.search(self._event) is not None
+        self._finish(
+            self._last or self._first,
+            self._first,
+            status="error" if is_failed else "ok",
+            reason="error_without_usage" if is_failed else "stream_without_usage",
+            error_type=self.endpoint.error_type if is_failed else None,
+        )
+
+    def cut(self, error: BaseException | None = None) -> None:
+        """Finish a stream that was left, or that an exception ended."""
+        if self.endpoint.end.search(self._event) or self.endpoint.failure.search(self._event):
+            self.end()
+            return
+        is_cancelled = error is None or isinstance(error, CANCELLATIONS)
+        self._finish(
+            self._last or self._first,
+            self._first,
+            status="cancelled" if is_cancelled else "error",
+            reason="cancelled" if is_cancelled else "error_without_usage",
+            error_type=None if error is None else type(error).__name__,
+            is_partial=True,
+        )
+
+    @guarded
+    def fail(self, error: BaseException, body: bytes | None) -> None:
+        """Finish a call that raised; its answer may have come and been billed all the same."""
+        name = type(error).__name__
+        if body is not None:
+            told = read_json(body)
+            self._finish(told, None, status="error", reason="error_without_usage", error_type=name)
+        elif isinstance(error, CANCELLATIONS):
+            self.call.finish(
+                None, status="cancelled", unreported_reason="cancelled", error_type=name
+            )
+        elif is_unbilled(error):
+            self.call.finish(TokenUsage(), status="error", error_type=name)
+        else:
+            reason = "error_without_usage"
+            self.call.finish(None, status="error", unreported_reason=reason, error_type=name)
+
+    def _finish(
+        self,
+        answer: Answer | None,
+        start: Answer | None,
+        *,
+        status: CallStatus,
+        reason: str,
+        error_type: str | None = None,
+        is_partial: bool = False,
+    ) -> None:
+        call = self.call
+        if call.is_finished:
+            return
+        if answer is None:
+            found = Extracted()
+        else:
+            start = start if start is not answer else None
+            found = self.endpoint.read(answer, start, call.provider)
+        usage = found.usage or None  # servers that do not count send zeros
+        record = call.finish(
+            usage,
+            model=found.model,
+            provider=call.provider or found.provider,
+            status="partial" if usage is not None and is_partial else status,
+            unreported_reason=None if usage is not None else reason,
+            response_id=found.response_id,
+            service_tier=found.service_tier,
+            error_type=error_type,
+        )
+        if record is not None:
+            for other in found.others:
+                _finish_other(call, other)
+
+
+def _finish_other(call: OpenCall, other: Extracted) -> None:
+    """Record what the same answer used of another model, which is billed at its own rates."""
+    while call.outer is not None:
+        call = call.outer
+    its = OpenCall(call.recorder, call.scope, handler=call.handler, operation=other.operation)
+    its.tool_name = call.tool_name
+    its.finish(other.usage, model=other.model, provider=other.provider)

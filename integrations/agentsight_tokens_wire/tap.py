@@ -1,0 +1,162 @@
+"""Tap: the one place where an SDK is watched, whoever asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import RLock
+from types import ModuleType
+from typing import Any, Final, Literal
+
+import wrapt
+
+from agentsight_tokens.errors import InvalidScopeError
+from agentsight_tokens.faults import contained, report_fault
+from agentsight_tokens.meter import Meter, OpenCall
+from agentsight_tokens.usage import Operation
+
+from .patches import Patches
+
+__all__ = ["Install", "Surroundings", "Tap", "Which"]
+
+Surroundings = Callable[[], dict[str, Any]]
+"""Returns what a framework knows of the call that starts now, as arguments of `Meter.begin`."""
+
+Which = Literal["none", "inside", "all"]
+"""Which calls count: none, those that a framework's call surrounds, or all."""
+
+_ORDER: Final[tuple[Which, ...]] = ("none", "inside", "all")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Install:
+    """What one handler wants of a tap."""
+
+    meter: Meter
+    calls: Which = "inside"
+    """Which calls count that are no embeddings."""
+    embeddings: Which = "inside"
+    """Which embeddings count."""
+    asks_for_usage: bool = False
+    """Whether streams are asked for their usage that no framework's call surrounds."""
+    surroundings: Surroundings | None = None
+    """Tells what a framework knows of a call that starts now, such as its tool."""
+
+
+class Tap:
+    """
+    The watch on one SDK, of which there is one for each process.
+
+    What counts is what any of its installs wants. The SDK is patched when the program imports
+    it, or at once if it already did, and restored with the last uninstall.
+
+    Args:
+        handler: The name under which calls are counted.
+        patch: Patches the module, with the tap itself and the patches to add to.
+        module: The module that holds what is patched.
+    """
+
+    def __init__(
+        self, handler: str, patch: Callable[[ModuleType, Tap, Patches], None], module: str
+    ) -> None:
+        self.handler = handler
+        self.asks_for_usage = False
+        self.patches: Patches | None = None
+        """What is patched now."""
+        self._patch = patch
+        self._module = module
+        self._lock = RLock()
+        self._installs: list[Install] = []
+        self._is_awaiting_import = False
+        self._meter: Meter | None = None
+        self._calls: Which = "none"
+        self._embeddings: Which = "none"
+        self._surroundings: tuple[Surroundings, ...] = ()
+        self._on_last_uninstall: list[Callable[[], None]] = []
+
+    def install(self, install: Install) -> None:
+        """Count what is wanted; each install needs its own uninstall."""
+        with self._lock:
+            self._installs.append(install)
+            self._add_up()
+            if self.patches is not None or self._is_awaiting_import:
+                return
+            self._is_awaiting_import = True
+        # Outside the lock: an import may be under way in another thread.
+        wrapt.register_post_import_hook(self._imported, self._module)
+
+    def uninstall(self, install: Install) -> None:
+        """Take one install back."""
+        with self._lock:
+            if install not in self._installs:
+                return
+            self._installs.remove(install)
+            self._add_up()
+            if self._installs:
+                return
+            patches, self.patches = self.patches, None
+        if patches is not None:
+            patches.undo()
+        for action in self._on_last_uninstall:
+            with contained(f"the end of the tap {self.handler!r}"):
+                action()
+
+    def on_last_uninstall(self, action: Callable[[], None]) -> None:
+        """Do something whenever the last install has been taken back."""
+        self._on_last_uninstall.append(action)
+
+    def begin(
+        self, operation: Operation, *, model: str | None, provider: str | None
+    ) -> OpenCall | None:
+        """Begin the call of a request that is about to be sent; None if it does not count."""
+        meter = self._meter
+        which = self._embeddings if operation == "embedding" else self._calls
+        if meter is None or which == "none":
+            return None
+        if which == "inside" or not self._surroundings:
+            return meter.begin_on_wire(
+                self.handler,
+                operation,
+                model=model,
+                provider=provider,
+                only_inside=which == "inside",
+            )
+        known: dict[str, Any] = {}
+        for surroundings in self._surroundings:
+            with contained("surroundings of a call"):
+                known.update(surroundings())
+        try:
+            return self._begin_among(meter, operation, model, provider, known)
+        except InvalidScopeError as error:  # the call is counted, whatever its names are
+            report_fault("attribution of a call", error)
+            return self._begin_among(meter, operation, model, provider, {})
+
+    def _begin_among(
+        self,
+        meter: Meter,
+        operation: Operation,
+        model: str | None,
+        provider: str | None,
+        known: dict[str, Any],
+    ) -> OpenCall:
+        return meter.begin(
+            self.handler, operation, model=model, provider=provider, surrounds=False, **known
+        )
+
+    def _add_up(self) -> None:
+        installs = tuple(self._installs)
+        self._meter = installs[-1].meter if installs else None
+        self._calls = max((each.calls for each in installs), key=_ORDER.index, default="none")
+        self._embeddings = max(
+            (each.embeddings for each in installs), key=_ORDER.index, default="none"
+        )
+        self.asks_for_usage = any(each.asks_for_usage for each in installs)
+        self._surroundings = tuple(each.surroundings for each in installs if each.surroundings)
+
+    def _imported(self, module: ModuleType) -> None:
+        with contained(f"patching {self._module}"), self._lock:
+            self._is_awaiting_import = False
+            if self.patches is not None or not self._installs:
+                return
+            self.patches = Patches()
+            self._patch(module, self, self.patches)
