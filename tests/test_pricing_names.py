@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -124,6 +125,17 @@ def test_what_is_not_known_has_no_price(
 ) -> None:
     """A deployment, an invented name and a row of zeros that means nothing stay unpriced."""
     assert estimator.match(name, provider=provider) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["a." * 500 + "!", "us." * 300, "a-1-2-" * 150, "-2024-01-01" * 80, "x" * 1000]
+)
+def test_a_name_that_nobody_gives_takes_no_long_search(estimator: CostEstimator, name: str) -> None:
+    """A hostile name is refused quickly: no search grows with its length."""
+    began = time.process_time()
+
+    assert estimator.match(name, provider="openrouter") is None
+    assert time.process_time() - began < 1
 
 
 def test_names_in_use_resolve(estimator: CostEstimator) -> None:

@@ -172,8 +172,9 @@ def _without_geography(catalog: Catalog, prefixes: tuple[str, ...], name: str) -
     plain = _GEO.sub("", name)
     if plain == name:
         return None
-    match = _in(catalog, prefixes, plain)
-    return None if match is None else Match(match.entry, "base")
+    ways = tuple(spellings(plain))
+    found = _any(catalog, prefixes, ways, "base")
+    return found or _any(catalog, prefixes, _families(ways), "base")
 
 
 def _first(catalog: Catalog, prefixes: tuple[str, ...], name: str) -> Entry | None:

@@ -8,6 +8,9 @@ from typing import Final
 
 __all__ = ["dated_suffix", "spellings", "undated"]
 
+_LONGEST: Final = 200
+"""A name that is longer has no other spelling: it is no model's, and would take long."""
+
 _GEO: Final = r"(?:us-gov|us|eu|apac|global|regional|au|jp|ca|in|sa|uk|mx|af|il|me|ap)"
 _CLAUDE_VERSION_FIRST: Final = re.compile(r"claude-(\d+(?:[.-]\d{1,2})?)-([a-z]+)(?=$|[-@:])")
 _CLAUDE_FAMILY_FIRST: Final = re.compile(r"claude-([a-z]+)-(\d+(?:[.-]\d{1,2})?)(?=$|[-@:])")
@@ -66,7 +69,7 @@ _STAGE: Final = re.compile(
 def spellings(name: str) -> Iterator[str]:
     """Yield a name and its other spellings, the likelier first. None drops a word or a date."""
     seen = {name: None}
-    frontier = [name]
+    frontier = [name] if len(name) <= _LONGEST else []
     for _ in range(3):
         reached = []
         for known in frontier:
