@@ -7,6 +7,17 @@ import importlib
 # Not from `typing`, whose import would cost more than all the rest of this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .budgets import BUDGET_THRESHOLDS as BUDGET_THRESHOLDS
+    from .budgets import Budget as Budget
+    from .budgets import BudgetAlert as BudgetAlert
+    from .budgets import BudgetCheckResult as BudgetCheckResult
+    from .budgets import BudgetManager as BudgetManager
+    from .budgets import BudgetStatus as BudgetStatus
+    from .budgets import Reservation as Reservation
+    from .budgets import TokenBudgetConfig as TokenBudgetConfig
+    from .budgets import TokenBudgetManager as TokenBudgetManager
+    from .budgets import check_budget as check_budget
+    from .budgets import log_budget_alert as log_budget_alert
     from .config import TokenConfig as TokenConfig
     from .counting import TokenCounter as TokenCounter
     from .cycle import Cycle as Cycle
@@ -38,7 +49,13 @@ __version__ = "0.1.0"
 _MODULES = {
     "AgentSightError": "errors",
     "AgentSightWarning": "errors",
+    "BUDGET_THRESHOLDS": "budgets",
+    "Budget": "budgets",
+    "BudgetAlert": "budgets",
+    "BudgetCheckResult": "budgets",
     "BudgetExceededError": "errors",
+    "BudgetManager": "budgets",
+    "BudgetStatus": "budgets",
     "ConfigurationError": "errors",
     "ConversationTracker": "tracker",
     "CostBreakdown": "pricing",
@@ -48,8 +65,11 @@ _MODULES = {
     "InvalidCountError": "errors",
     "MODEL_PRICING": "pricing",
     "ModelPrice": "pricing",
+    "Reservation": "budgets",
     "Scope": "usage",
     "SendResult": "send_result",
+    "TokenBudgetConfig": "budgets",
+    "TokenBudgetManager": "budgets",
     "TokenConfig": "config",
     "TokenCounter": "counting",
     "TokenUsage": "usage",
@@ -60,7 +80,9 @@ _MODULES = {
     "UsageSummary": "summary",
     "UsageTracker": "usage_tracker",
     "calculate_cost": "pricing",
+    "check_budget": "budgets",
     "get_global_usage": "tracker",
+    "log_budget_alert": "budgets",
 }
 
 __all__ = sorted(_MODULES)

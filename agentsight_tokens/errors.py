@@ -27,6 +27,13 @@ AgentSightWarning (UserWarning)
 
 from __future__ import annotations
 
+# Not from `typing`, whose import takes longer than the rest of this module.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
+    from typing import Literal
+
 __all__ = [
     "AgentSightError",
     "AgentSightWarning",
@@ -86,6 +93,39 @@ class EncodingUnavailableError(AgentSightError, LookupError):
 
 class BudgetExceededError(AgentSightError):
     """A call was stopped because a budget does not allow it."""
+
+    def __init__(  # noqa: PLR0913  # what stops a call is told in full
+        self,
+        message: str,
+        *,
+        scope: str = "global",
+        entity_id: str = "*",
+        window: str = "call",
+        unit: Literal["tokens", "usd"] = "tokens",
+        used: int | Decimal = 0,
+        held: int | Decimal = 0,
+        requested: int | Decimal | None = 0,
+        limit: int | Decimal = 0,
+        resets_at: datetime | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.scope = scope
+        """Whose budget it is: global, org, user, agent, feature, session or model."""
+        self.entity_id = entity_id
+        """Which org, user and so on; `*` for the global budget."""
+        self.window = window
+        """The period: call, session, hour, day, month, total, or `rolling 72h`."""
+        self.unit = unit
+        """What is limited; the amounts below are whole tokens or USD."""
+        self.used = used
+        """What calls that have ended used in this window."""
+        self.held = held
+        """What calls that still run have reserved in it."""
+        self.requested = requested
+        """What this call would have reserved; None where its price is not known."""
+        self.limit = limit
+        self.resets_at = resets_at
+        """When the window ends, in UTC; None for one that never does."""
 
 
 class TrackerClosedError(AgentSightError, RuntimeError):

@@ -1,0 +1,284 @@
+"""RedisStore: the budgets of many machines, counted by scripts in Redis."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
+from threading import local
+from typing import Any, Final
+
+import msgspec
+
+from agentsight_tokens.errors import StorageError
+from agentsight_tokens.ids import time_ordered_id
+
+from .forks import renew_after_fork
+from .redis_layout import Packed, counts_of, in_micro, packed, script
+from .reservation import Reservation
+from .store import Clock, Counts, Outdated, Refusal, Sightings, Used, first_refusal, seconds_by
+from .windows import Window, WindowSet
+
+__all__ = ["RedisStore"]
+
+_PREFIX: Final = "{agentsight-budgets}:"
+_MOST_TRIES: Final = 8
+_LOST: Final = -2
+
+
+class RedisStore:
+    """
+    Keeps budgets in Redis. Safe to use from many threads, processes and machines.
+
+    A script asks all the windows of a call at once, by Redis's own time. All keys have one
+    hash tag, so that a cluster keeps them in one slot. What a process has seen used it brings
+    back when Redis has lost it: restarted empty, it does not begin again at 0.
+
+    Args:
+        client: A client of redis-py, of one server or of a cluster.
+        prefix: What all keys begin with; it must contain a hash tag, as in `{budgets}:`.
+        clock: Tells the time in place of Redis, for tests.
+    """
+
+    is_remote = True
+
+    def __init__(self, client: Any, *, prefix: str = _PREFIX, clock: Clock | None = None) -> None:
+        from redis.exceptions import RedisError  # it is installed where there is a client
+
+        if not 0 <= prefix.find("{") < prefix.find("}") - 1:
+            raise ValueError(f"prefix needs a hash tag such as '{{budgets}}:', not {prefix!r}")
+        self._trouble = (OSError, RedisError)
+        self._client = client
+        self._prefix = prefix
+        self._leases = f"{prefix}leases"
+        self._clock = None if clock is None else seconds_by(clock)
+        self._ahead_seconds: float | None = None
+        self._reserve = client.register_script(script("reserve.lua"))
+        self._tell = client.register_script(script("settle.lua"))
+        self.forget_after_fork()
+        renew_after_fork(self)
+
+    @classmethod
+    def from_url(
+        cls, url: str, *, clock: Clock | None = None, timeout_seconds: float = 2.0
+    ) -> RedisStore:
+        """
+        Return the store at a `redis://`, `rediss://` or `unix://` address.
+
+        Raises:
+            ImportError: If redis-py is not installed; it comes with the extra `redis`.
+        """
+        # Imported here: most programs keep their budgets on one machine.
+        try:
+            import redis
+        except ImportError as error:
+            raise ImportError(
+                f"budgets at {url!r} need redis-py: pip install 'agentsight-tokens[redis]'"
+            ) from error
+        client = redis.Redis.from_url(
+            url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds
+        )
+        return cls(client, clock=clock)
+
+    def forget_after_fork(self) -> None:
+        """Begin anew in a child; redis-py connects again by itself."""
+        self._process = time_ordered_id()
+        self._numbers = count()
+        self._sightings = Sightings()
+        self._thread = local()
+        self._late: deque[tuple[Reservation, int, int]] = deque()
+
+    def now(self) -> float:
+        """Return Redis's time, as this process last heard it."""
+        if self._clock is not None:
+            return self._clock()
+        if self._ahead_seconds is None:
+            self._ahead_seconds = 0.0  # should Redis be away, its first answer tells
+            with suppress(*self._trouble):
+                seconds, microseconds = self._client.time()
+                self._ahead_seconds = seconds + microseconds / 1e6 - time.time()
+        return time.time() + self._ahead_seconds
+
+    def reserve(self, reservation: Reservation) -> Refusal | Outdated | None:
+        """Hold what the reservation asks for; None if it fits."""
+        windows = reservation.windows
+        for _ in range(_MOST_TRIES):
+            answer = self._ask_to_hold(reservation)
+            if answer > 0:
+                reservation.is_held = True
+                return None
+            if answer == _LOST:
+                self._restore(windows)
+            elif answer < _LOST:
+                return "outdated"
+            else:
+                tokens, pico = reservation.tokens, reservation.pico_usd
+                refusal = first_refusal(windows, self.read(windows), tokens, pico)
+                if refusal is not None:  # else something was given back meanwhile
+                    return refusal
+        raise StorageError("Redis does not agree with itself on what is used")
+
+    def settle(self, reservation: Reservation, tokens: int, pico_usd: int) -> Sequence[Used]:
+        """Put what was used in the place of the hold; empty if it was settled before."""
+        if reservation.is_settled:
+            return ()
+        if getattr(self._thread, "is_busy", False):  # the garbage collector ended a stream
+            reservation.is_settled = True
+            self._late.append((reservation, tokens, pico_usd))
+            return ()
+        return self._settle(reservation, tokens, pico_usd)
+
+    def renew(self, reservation: Reservation) -> None:
+        """Hold the reservation for longer, again if the hold had ended."""
+        if self._ask("renew", reservation.windows, reservation)[0] == "gone":
+            self._ask_to_hold(reservation, is_forced=True)
+
+    def add(self, windows: WindowSet, tokens: int, pico_usd: int) -> Sequence[Used]:
+        """Count what nothing was held for; return what is used in each window."""
+        before = [*map(self._sightings.of, windows)]
+        _, counts = self._ask("add", windows, amounts=(tokens, pico_usd))
+        return self._note(windows, before, counts, (tokens, pico_usd))
+
+    def read(self, windows: WindowSet) -> Sequence[Counts]:
+        """Return what is counted in each window, holds whose lease has ended aside."""
+        return self._ask("read", windows)[1]
+
+    def seen(self, window: Window) -> Used:
+        """Return what this process last saw used in a window."""
+        return self._sightings.of(window)
+
+    def claim(self, window: Window, alert: str) -> bool:
+        """Return True to the one who is the first to ask for an alert of a window."""
+        key = f"{self._prefix}alert:{window.alert_id}:{alert}"
+        seconds = max(int(window.keep_until - self.now()), 1)
+        try:
+            return bool(self._client.set(key, 1, nx=True, ex=seconds))
+        except self._trouble as error:
+            raise StorageError(f"Redis does not keep budgets: {error}") from error
+
+    def close(self) -> None:
+        """Close the client's connections; they are opened again when they are needed."""
+        self._client.close()
+
+    def _settle(self, reservation: Reservation, tokens: int, pico_usd: int) -> Sequence[Used]:
+        windows = reservation.windows
+        before = [*map(self._sightings.of, windows)]
+        word, counts = self._ask("settle", windows, reservation, amounts=(tokens, pico_usd))
+        reservation.is_settled = True
+        return self._note(
+            windows, before, counts, (0, 0) if word == "again" else (tokens, pico_usd)
+        )
+
+    def _note(
+        self, windows: WindowSet, before: Sequence[Used], counts: Sequence[Counts], added: Used
+    ) -> Sequence[Used]:
+        """Remember what is used, and bring back what Redis has lost of it."""
+        used = [of_window[:2] for of_window in counts]
+        least = [(tokens + added[0], pico + added[1]) for tokens, pico in before]
+        if any(now[0] < of[0] or now[1] < of[1] for now, of in zip(used, least, strict=True)):
+            self._sightings.note(windows, least)
+            self._restore(windows)
+            return least
+        self._sightings.note(windows, used)
+        if (0, 0) in before:  # the script is to be told that there is something to lose
+            windows.handle = self._pack(windows)
+        return used
+
+    def _restore(self, windows: WindowSet) -> None:
+        """Let no window have less used than this process has seen."""
+        of_windows: Packed = windows.handle or self._pack(windows)
+        seen = [self._sightings.of(windows[number]) for number in of_windows.order]
+        numbers = [number for used in seen for number in in_micro(used)]
+        self._ask("restore", windows, seen=msgspec.msgpack.encode(numbers))
+
+    def _ask_to_hold(self, reservation: Reservation, *, is_forced: bool = False) -> int:
+        windows = reservation.windows
+        of_windows: Packed = windows.handle or self._pack(windows, is_new=True)
+        reservation.id = reservation.id or f"{self._process}{next(self._numbers):x}"
+        amounts = in_micro((reservation.tokens, reservation.pico_usd))
+        how = "force" if is_forced else "new" if of_windows.is_new else ""
+        answer: int = self._run(
+            self._reserve,
+            (self._leases, self._leases, *of_windows.keys),
+            (
+                "" if self._clock is None else int(self._clock() * 1000),
+                int(reservation.lease_seconds * 1000),
+                *amounts,
+                _lease(reservation, amounts, of_windows),
+                of_windows.plan,
+                how,
+            ),
+        )
+        self._hear(abs(answer))
+        if of_windows.is_new and answer > 0:
+            windows.handle = self._pack(windows)
+        return answer
+
+    def _ask(
+        self,
+        operation: str,
+        windows: WindowSet,
+        reservation: Reservation | None = None,
+        *,
+        amounts: Used = (0, 0),
+        seen: bytes = b"",
+    ) -> tuple[str, Sequence[Counts]]:
+        """Run the other script; it answers with a word and what is counted in each window."""
+        of_windows: Packed = windows.handle or self._pack(windows)
+        lease, lease_ms = "", 0
+        if reservation is not None:
+            held = in_micro((reservation.tokens, reservation.pico_usd))
+            lease = _lease(reservation, held, of_windows)
+            lease_ms = int(reservation.lease_seconds * 1000)
+        word, now, *numbers = self._run(
+            self._tell,
+            (
+                self._leases,
+                f"{self._prefix}settled:{reservation.id if reservation else ''}",
+                *of_windows.keys,
+            ),
+            (
+                "" if self._clock is None else int(self._clock() * 1000),
+                lease_ms,
+                *in_micro(amounts),
+                lease,
+                of_windows.plan,
+                operation,
+                seen,
+            ),
+        )
+        self._hear(now)
+        counts = counts_of(of_windows, numbers)
+        return word.decode() if isinstance(word, bytes) else word, counts
+
+    def _run(self, script: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        self._thread.is_busy = True
+        try:
+            answer = script(keys, args)
+        except self._trouble as error:
+            raise StorageError(f"Redis does not keep budgets: {error}") from error
+        finally:
+            self._thread.is_busy = False
+        if self._late:
+            self._settle_late()
+        return answer
+
+    def _hear(self, redis_ms: int) -> None:
+        if redis_ms > -_LOST:
+            self._ahead_seconds = redis_ms / 1000 - time.time()
+
+    def _settle_late(self) -> None:
+        late = self._late.popleft()
+        try:
+            self._settle(*late)
+        except StorageError:
+            self._late.append(late)
+
+    def _pack(self, windows: WindowSet, *, is_new: bool = False) -> Packed:
+        return packed(windows, self._prefix, self.now(), self._sightings, is_new=is_new)
+
+
+def _lease(reservation: Reservation, held: tuple[int, int, int], of_windows: Packed) -> str:
+    return f"{reservation.id}\n{held[0]}\n{held[1]}\n{held[2]}\n{of_windows.holds}"
