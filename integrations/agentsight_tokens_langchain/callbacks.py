@@ -148,6 +148,7 @@ class UsageCallback(BaseCallbackHandler):
             answer.usage,
             model=answer.model,
             provider=call.provider or answer.provider,
+            status="partial" if answer.lacks_input else "ok",
             unreported_reason=(
                 "stream_without_usage" if was_streamed and answer.usage is None else None
             ),

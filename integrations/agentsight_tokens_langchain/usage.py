@@ -42,6 +42,16 @@ class Answer(NamedTuple):
     response_id: str | None = None
     service_tier: str | None = None
 
+    @property
+    def lacks_input(self) -> bool:
+        """
+        Whether the input was told somewhere else, for every call has one.
+
+        langchain-anthropic (1.7) keeps no usage of `message_start`.
+        """
+        usage = self.usage
+        return usage is not None and bool(usage.output_tokens) and not usage.input_tokens
+
 
 def first_generation(response: Any) -> Any:
     """
