@@ -1,0 +1,7 @@
+"""The scenarios of LiteLLM."""
+
+from __future__ import annotations
+
+from .scenarios import SCENARIOS
+
+__all__ = ["SCENARIOS"]
