@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from .conformance import ConformanceOption, HandlersOption, conform
 from .embedded import DataDirectory
 from .rows import FormatOption, OutputFormat, write_rows
 
@@ -16,6 +17,8 @@ def doctor(
     *,
     output_format: FormatOption = OutputFormat.table,
     data_dir: DataDirectory = None,
+    conformance: ConformanceOption = False,
+    handlers: HandlersOption = None,
 ) -> None:
     """
     Look at the installation and say what is wrong with it.
@@ -31,8 +34,14 @@ def doctor(
       AGENTSIGHT_TOKEN_HANDLER_TYPE=auto agentsight-tokens doctor
 
       agentsight-tokens doctor --format json
+
+      agentsight-tokens doctor --conformance --handlers auto
     """
     import msgspec
+
+    if conformance:
+        conform(handlers, output_format)
+        return
 
     from .examination import examine
 
