@@ -193,11 +193,22 @@ def test_handlers_that_were_asked_for() -> None:
         advice="install it with: pip install 'agentsight-tokens[absent]'",
     )
     assert found["handler faulty"] == IsPartialDict(
-        state="broken", text="it fails to install: RuntimeError: wants another version"
+        state="broken", text="it does not work: RuntimeError: wants another version"
     )
     assert found["handler frame"] == IsPartialDict(
         state="broken", advice="did you mean 'framework'?"
     )
+
+
+def test_a_handler_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that is installed by halves is broken, asked for or not."""
+    point = importlib.metadata.EntryPoint("half", f"{__name__}:Nothing", "g")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
+
+    for chosen in ("", "half"):
+        found = findings(AGENTSIGHT_TOKEN_HANDLER_TYPE=chosen)["handler half"]
+        assert found["state"] == "broken"
+        assert "it does not work: AttributeError" in found["text"]
 
 
 @pytest.mark.usefixtures("handlers")

@@ -356,6 +356,13 @@ Count your own calls of LangChain or LlamaIndex, in a few lines:
     assert not data_dir().exists()
 
 
+def test_calls_that_go_elsewhere() -> None:
+    """Where calls are delivered to a server, the empty report says so."""
+    done = run("report", AGENTSIGHT_API_ENDPOINT="https://tokens.example")
+
+    assert "They are delivered to https://tokens.example; this is the store" in done.stdout
+
+
 @pytest.mark.usefixtures("some_calls")
 def test_an_empty_selection_says_so() -> None:
     """Where a filter hides everything, the message says which and of how many."""

@@ -40,9 +40,8 @@ _DISTRIBUTIONS: Final = {
         "llama-index-llms-anthropic",
         "llama-index-embeddings-openai",
     ),
-    "litellm": ("litellm",),
 }
-"""What is worth knowing the version of, by the handler that counts its calls."""
+"""What is worth knowing the version of, by the handler; by default what is named like it."""
 
 
 def examine(data_dir: str | None, *, today: date | None = None) -> Iterator[Finding]:
@@ -144,23 +143,23 @@ def _handler(name: str, config: TokenConfig) -> Finding:
     subject = f"handler {name}"
     found = {
         distribution: version
-        for distribution in _DISTRIBUTIONS.get(name, ())
+        for distribution in _DISTRIBUTIONS.get(name, (name,))
         if (version := _version(distribution))
     }
     versions = ", ".join(f"{each} {version}" for each, version in found.items())
     facts: dict[str, Any] = {"versions": found}
-    if name not in config.handlers and "auto" not in config.handlers:
-        return _unasked(name, versions, facts)
+    is_asked_for = name in config.handlers
     try:
+        if not is_asked_for and "auto" not in config.handlers:
+            return _unasked(name, versions, facts)
         status = _activated(name, config)
     except Exception as error:  # noqa: BLE001  # a third party's handler may raise anything
         return Finding(
-            subject, "broken", f"it fails to install: {type(error).__name__}: {error}", facts=facts
+            subject, "broken", f"it does not work: {type(error).__name__}: {error}", facts=facts
         )
     if status == "active":
         return Finding(subject, "ok", f"active{versions and f': {versions}'}", facts=facts)
     why, _, how = status.removeprefix("skipped: ").partition("; ")
-    is_asked_for = name in config.handlers
     return Finding(subject, "broken" if is_asked_for else "off", f"skipped: {why}", how, facts)
 
 

@@ -45,6 +45,10 @@ def print_nothing(config: TokenConfig, store: RowSource, selection: Selection) -
         )
         return
     console.print(cell(f"No calls in {config.directory} yet."))
+    if config.endpoint is not None:
+        console.print(
+            cell(f"They are delivered to {config.endpoint}; this is the store of this machine.")
+        )
     console.print("See it at work: agentsight-tokens demo")
     console.print("Count your own calls of LangChain or LlamaIndex, in a few lines:\n")
     console.print(indented(FIRST_LINES), markup=False)
