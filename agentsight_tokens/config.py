@@ -150,6 +150,12 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """The data directory."""
         return Path(self.data_dir).expanduser().absolute()
 
+    @property
+    def prices(self) -> str | None:
+        """Where newer prices are: the file that is set, else what updates have written."""
+        updates = self.directory / "prices"
+        return self.prices_file or (str(updates) if updates.is_dir() else None)
+
     @classmethod
     def from_env(cls) -> TokenConfig:
         """Return the configuration that the environment describes."""

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 from .ids import time_ordered_id
 from .scope import tool_in_force
-from .usage import Scope, TokenUsage, UsageRecord, pico_usd
+from .usage import STATED_BY_PROVIDER, Scope, TokenUsage, UsageRecord, pico_usd
 
 if TYPE_CHECKING:
     from .extract import Extracted
 
-__all__ = ["REPORTED_BY_PROVIDER", "CountedResponses", "record_of"]
+__all__ = ["CountedResponses", "record_of"]
 
 REMEMBERED_RESPONSES: Final = 4096
 """How many ids of responses are remembered."""
-REPORTED_BY_PROVIDER: Final = "reported by the provider"
-"""The price key of a cost that the provider itself has stated; it wins over the catalog."""
 
 
 class CountedResponses:
@@ -70,7 +68,7 @@ def record_of(extracted: Extracted, scope: Scope, provider: str | None) -> Usage
         unreported_reason="provider_silent" if extracted.usage is None else None,
         cost_pico_usd=None if reported is None else pico_usd(reported),
         cost_status="unpriced" if reported is None else "priced",
-        price_key=None if reported is None else REPORTED_BY_PROVIDER,
+        price_key=None if reported is None else STATED_BY_PROVIDER,
         service_tier=extracted.service_tier,
         region=extracted.region,
         tool_name=tool_in_force(),

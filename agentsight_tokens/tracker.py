@@ -102,7 +102,7 @@ class ConversationTracker:
         self._conversation_id = self.config.conversation_id or time_ordered_id()
         self._default_scope = Scope().replace(conversation_id=self._conversation_id)
         self._estimator = estimator or CostEstimator(
-            self.config.cost_rates or None, prices_file=self.config.prices_file
+            self.config.cost_rates or None, prices_file=self.config.prices
         )
         self._hooks: list[StepHook] = []
         self._is_closed = False

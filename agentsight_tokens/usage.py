@@ -14,6 +14,7 @@ from .errors import InvalidCountError, InvalidScopeError
 
 __all__ = [
     "MAX_COUNT",
+    "STATED_BY_PROVIDER",
     "USAGE_FIELDS",
     "CallStatus",
     "CostStatus",
@@ -43,6 +44,10 @@ Source = Literal["provider", "estimated", "manual"]
 
 CostStatus = Literal["priced", "derived", "estimated", "unpriced", "inconsistent"]
 """How the cost was found; `unpriced` has no cost at all, which is not a cost of zero."""
+
+
+STATED_BY_PROVIDER: Final = "stated by the provider"
+"""The price key of a cost that the provider itself has stated; it wins over the catalog."""
 
 
 def usd(pico_usd: int) -> Decimal:

@@ -483,7 +483,7 @@ def test_a_cost_that_the_provider_states_wins(tracker: ConversationTracker) -> N
     record = tracker.record(recorded("openrouter_chat.json"))
 
     assert record.cost == Decimal("0.0041304")
-    assert (record.cost_status, record.price_key) == ("priced", "reported by the provider")
+    assert (record.cost_status, record.price_key) == ("priced", "stated by the provider")
 
 
 def test_other_models_within_a_response_are_counted(tracker: ConversationTracker) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "RowSource",
     "UsageGroup",
     "UsageReport",
+    "call_of_id",
     "newest_calls",
     "usage_by",
 ]
@@ -145,6 +146,12 @@ def newest_calls(
         [*values, -1 if limit is None else limit],
     )
     return list(records(found))
+
+
+def call_of_id(store: RowSource, id: str) -> UsageRecord | None:
+    """Return the call of an id, or None if the store has no such call."""
+    found = store.rows(f"SELECT {', '.join(CALL_COLUMNS)} FROM calls WHERE id = ?", [id])  # noqa: S608  # our own names
+    return next(records(found), None)
 
 
 def _key(name: str) -> str:

@@ -17,6 +17,8 @@ from .calls import calls
 from .demo import demo
 from .doctor import doctor
 from .outbox import outbox
+from .prices import prices
+from .reconcile import reconcile
 from .report import report
 
 __all__ = ["app", "run"]
@@ -64,6 +66,8 @@ app.command()(report)
 app.command()(calls)
 app.command()(doctor)
 app.add_typer(outbox, name="outbox")
+app.add_typer(prices, name="prices")
+app.command()(reconcile)
 
 
 def run() -> None:

@@ -22,6 +22,7 @@ def price_of_record(record: UsageRecord, estimator: CostEstimator) -> CostBreakd
         provider=record.provider,
         operation=record.operation,
         service_tier=record.service_tier,
+        region=record.region,
         at=record.at,
     )
 

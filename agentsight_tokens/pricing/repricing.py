@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from agentsight_tokens.usage import UsageRecord
+from agentsight_tokens.usage import STATED_BY_PROVIDER, UsageRecord
 
 from .breakdown import CostBreakdown
 from .estimator import CostEstimator
@@ -50,8 +50,9 @@ def repriced(records: Iterable[UsageRecord], estimator: CostEstimator) -> Iterat
     """
     Yield each reported call with its cost by the estimator; nothing is stored.
 
-    Calls whose usage is not known are left out, since no price can help them.
+    Calls whose usage is not known are left out, since no price can help them, and so are those
+    whose cost the provider itself has stated.
     """
     for record in records:
-        if not record.is_unreported:
+        if not record.is_unreported and record.price_key != STATED_BY_PROVIDER:
             yield Repricing(record, price_of_record(record, estimator))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from threading import RLock
 from typing import Any, Final
 
 from agentsight_tokens.calls import calls_table, insert_calls, microseconds, record_values
 from agentsight_tokens.cycle import Cycle
+from agentsight_tokens.usage import UsageRecord
 
 __all__ = ["STORE_FILE", "SQLiteStore"]
 
@@ -23,9 +25,22 @@ CREATE TABLE IF NOT EXISTS cycles (
   opened_at INTEGER NOT NULL, sealed_at INTEGER NOT NULL, environment TEXT,
   calls INTEGER NOT NULL) STRICT;
 {calls_table("number INTEGER PRIMARY KEY", "cycle_key TEXT NOT NULL", "environment TEXT")};
+CREATE TABLE IF NOT EXISTS repricings (
+  call_id TEXT NOT NULL, repriced_at INTEGER NOT NULL, cost_pico_usd INTEGER,
+  prompt_cost_pico_usd INTEGER, completion_cost_pico_usd INTEGER, cost_status TEXT,
+  price_key TEXT, price_version TEXT) STRICT;
+CREATE INDEX IF NOT EXISTS repricings_by_call ON repricings (call_id);
 CREATE INDEX IF NOT EXISTS calls_by_time ON calls (at);
 CREATE INDEX IF NOT EXISTS calls_by_conversation ON calls (conversation_id, at);
 """
+_COST_COLUMNS: Final = (
+    "cost_pico_usd",
+    "prompt_cost_pico_usd",
+    "completion_cost_pico_usd",
+    "cost_status",
+    "price_key",
+    "price_version",
+)
 _INSERT_CALL: Final = insert_calls("cycle_key", "environment")
 _INSERT_CYCLE: Final = (
     "INSERT INTO cycles VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
@@ -75,6 +90,28 @@ class SQLiteStore:
                     for record in cycle.records
                 ),
             )
+
+    def reprice(self, records: Iterable[UsageRecord], *, repriced_at: datetime) -> int:
+        """
+        Give calls the cost of these records, and keep what they cost before beside it.
+
+        Returns:
+            How many calls have changed.
+        """
+        changed = 0
+        columns = ", ".join(_COST_COLUMNS)
+        assignments = ", ".join(f"{name} = ?" for name in _COST_COLUMNS)
+        with self._lock, self._transaction():
+            for record in records:
+                self._connection.execute(
+                    f"INSERT INTO repricings SELECT id, ?, {columns} FROM calls WHERE id = ?",  # noqa: S608  # our own names
+                    (microseconds(repriced_at), record.id),
+                )
+                changed += self._connection.execute(
+                    f"UPDATE calls SET {assignments} WHERE id = ?",  # noqa: S608  # our own names
+                    (*(getattr(record, name) for name in _COST_COLUMNS), record.id),
+                ).rowcount
+        return changed
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
