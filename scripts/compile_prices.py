@@ -43,7 +43,7 @@ class History(msgspec.Struct, forbid_unknown_fields=True):
 class Corrections(msgspec.Struct, forbid_unknown_fields=True):
     """What no source says, or says wrongly."""
 
-    checked: str
+    written: str
     """The day on which the pages were read."""
     pages: dict[str, str]
     """Where it is said, by the beginning of the names."""
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         Source(f"litellm-{file.stem.split('@')[0]}", file.stem.split("@")[1]) for file in files
     ]
     sources.append(Source(f"genai-prices-{version('genai-prices')}", options.genai_day))
-    sources.append(Source("providers", corrections.checked))
+    sources.append(Source("corrections-unverified", corrections.written))
     book = Book(sources)
     for index, file in enumerate(files):
         book.add_map(file, index)

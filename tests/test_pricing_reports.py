@@ -110,11 +110,11 @@ def test_a_model_is_shown_with_its_history(estimator: CostEstimator) -> None:
         [
             "o3 is o3 (exact)",
             "  provider openai, mode chat, context 200000, output 100000, retires 2026-12-11",
-            "  litellm-1.67.0, until 2025-06-10 (checked 2025-06-01 in litellm-1.72.0), USD per million tokens:",
+            "  litellm-1.67.0, until 2025-06-10 (as of 2025-06-01 by litellm-1.72.0), USD per million tokens:",
             "    input                        10",
             "    output                       40",
             "    cache_read                   2.5",
-            "  2025-06-10 litellm-1.74.0, until further notice (checked 2026-11-12 in litellm-1.109.1), USD per million tokens:",
+            "  2025-06-10 litellm-1.74.0, until further notice (as of 2026-11-12 by litellm-1.109.1), USD per million tokens:",
             "    cache_read                   0.5",
             "    cache_read~flex              0.25",
             "    cache_read~priority          0.875",

@@ -79,7 +79,7 @@ def model_sheet(model: str, estimator: CostEstimator, *, provider: str | None = 
 def _row_lines(catalog: Catalog, row: Row, end: str) -> list[str]:
     checked = catalog.source_of(row.last)
     lines = [
-        f"  {catalog.row_version(row)}, until {end} (checked {checked.day} in {checked.name}"
+        f"  {catalog.row_version(row)}, until {end} (as of {checked.day} by {checked.name}"
         + ("" if row.also is None else f", cache prices by {catalog.source_of(row.also).name}")
         + "), USD per million tokens:"
     ]
