@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from agentsight_tokens import ConversationTracker, TokenConfig
 from agentsight_tokens.cli.app import app
+from agentsight_tokens.pricing.catalog import Catalog
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +151,14 @@ def test_the_ledger_is_held_against_a_report(tmp_path: Path) -> None:
     assert differs.exit_code == 1
     assert "1000 (+100)" in differs.stdout
     assert run("reconcile", str(tmp_path / "missing.json")).exit_code == 2
+
+
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize(("days", "is_said"), [(60, False), (61, True)])
+def test_reports_say_when_prices_are_old(
+    monkeypatch: pytest.MonkeyPatch, days: int, is_said: bool
+) -> None:
+    """Once the prices are older than 60 days, a report says so."""
+    monkeypatch.setattr(Catalog, "age_days", lambda self: days)
+
+    assert ("prices update" in run("report").stdout) is is_said

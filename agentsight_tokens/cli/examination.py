@@ -22,6 +22,7 @@ from agentsight_tokens.errors import AgentSightError, AgentSightWarning, Configu
 from agentsight_tokens.faults import fault_counts
 from agentsight_tokens.handlers import activate, deactivate, registered_handlers
 from agentsight_tokens.pricing import CostEstimator
+from agentsight_tokens.pricing.catalog import OLD_AFTER_DAYS
 
 from .finding import Finding
 from .screen import plural
@@ -29,7 +30,6 @@ from .stored import examine_data
 
 __all__ = ["examine"]
 
-PRICES_ARE_OLD_DAYS: Final = 60
 _PREFIX: Final = "AGENTSIGHT_"
 _SECRETS: Final = {"api_key", "hash_key", "database_url"}
 _DISTRIBUTIONS: Final = {
@@ -100,7 +100,7 @@ def _settings(config: TokenConfig) -> Iterator[Finding]:
 
 def _prices(config: TokenConfig, today: date) -> Finding:
     try:
-        estimator = CostEstimator(config.cost_rates or None, prices_file=config.prices_file)
+        estimator = CostEstimator(config.cost_rates or None, prices_file=config.prices)
         version = estimator.catalog.version
         models = len(estimator.catalog)
     except (AgentSightError, OSError, ValueError) as error:
@@ -108,7 +108,7 @@ def _prices(config: TokenConfig, today: date) -> Finding:
     age = (today - date.fromisoformat(version)).days
     text = f"of {version}, {age} days old, {models:,} models"
     facts = {"version": version, "age_days": age, "models": models}
-    if age <= PRICES_ARE_OLD_DAYS:
+    if age <= OLD_AFTER_DAYS:
         return Finding("prices", "ok", text, facts=facts)
     return Finding(
         "prices",

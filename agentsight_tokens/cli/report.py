@@ -76,7 +76,7 @@ def report(
             return
         from .nothing import print_nothing
         from .screen import screen
-        from .usage_table import print_usage, print_what_is_missing
+        from .usage_table import print_age_of_prices, print_usage, print_what_is_missing
 
         if not found.groups:
             print_nothing(config, store, selection)
@@ -88,6 +88,7 @@ def report(
             hidden = len(found.groups) - len(shown.groups)
             console.print(f"{hidden:,} more rows: the total is of all of them, --limit shows more.")
         print_what_is_missing(console, found.total)
+        print_age_of_prices(console, config.prices)
 
 
 def _title(report: UsageReport, selection: Selection) -> str:

@@ -15,7 +15,7 @@ from agentsight_tokens.summary import UsageSummary
 from .screen import cell, cost_decimals, cost_text, plural
 from .sheet import Column, print_sheet
 
-__all__ = ["print_usage", "print_what_is_missing"]
+__all__ = ["print_age_of_prices", "print_usage", "print_what_is_missing"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,19 @@ def print_usage(console: Console, report: UsageReport, *, title: str | None = No
 
 def _total_key(report: UsageReport) -> tuple[str, ...]:
     return ("total", *[""] * (len(report.by) - 1))
+
+
+def print_age_of_prices(console: Console, prices_file: str | None) -> None:
+    """Say how old the prices are, once they are old."""
+    from agentsight_tokens.pricing import CostEstimator
+    from agentsight_tokens.pricing.catalog import OLD_AFTER_DAYS
+
+    catalog = CostEstimator(prices_file=prices_file).catalog
+    if catalog.age_days() > OLD_AFTER_DAYS:
+        console.print(
+            f"[yellow]prices[/]: of {catalog.version}, {catalog.age_days()} days old; "
+            "`agentsight-tokens prices update` takes newer ones over"
+        )
 
 
 def print_what_is_missing(console: Console, usage: UsageSummary) -> None:

@@ -13,10 +13,14 @@ import msgspec
 from .line_table import LineTable
 from .rows import Entry, Row, Source
 
-__all__ = ["Catalog", "Overlay", "bundled_table"]
+__all__ = ["OLD_AFTER_DAYS", "Catalog", "Overlay", "bundled_table"]
 
 
 _USER: Final = Source("user", "")
+
+
+OLD_AFTER_DAYS: Final = 60
+"""The age from which reports say how old the prices are."""
 
 
 class Overlay(Protocol):
