@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
-from openai.resources.embeddings import AsyncEmbeddings, Embeddings
+from openai._base_client import AsyncAPIClient, SyncAPIClient
 
 from agentsight_tokens import ConversationTracker, UsageRecord
 from agentsight_tokens.meter import meter
@@ -96,11 +97,11 @@ def test_ways_to_call_async(tap: ConversationTracker, provider: LoopbackProvider
 
 
 def test_unread_response(tap: ConversationTracker, client: openai.OpenAI) -> None:
-    """A response that nobody reads tells nothing, and is unreported."""
+    """A response that nobody reads is a call that was left, and unreported."""
     with client.embeddings.with_streaming_response.create(model=MODEL, input=NINE):
         pass
 
-    assert only(tap).unreported_reason == "stream_without_usage"
+    assert only(tap).unreported_reason == "cancelled"
 
 
 def test_azure(tap: ConversationTracker, provider: LoopbackProvider) -> None:
@@ -158,7 +159,7 @@ def test_cancelled_call(tap: ConversationTracker, provider: LoopbackProvider) ->
 
 def test_installs_are_counted(tracker: ConversationTracker, client: openai.OpenAI) -> None:
     """Two installs count once, and the SDK is restored with the last uninstall."""
-    originals = Embeddings.create, AsyncEmbeddings.create
+    originals = SyncAPIClient.request, AsyncAPIClient.request
     install_embeddings_tap(meter)
     install_embeddings_tap(meter)
     client.embeddings.create(model=MODEL, input=NINE)
@@ -169,7 +170,7 @@ def test_installs_are_counted(tracker: ConversationTracker, client: openai.OpenA
     client.embeddings.create(model=MODEL, input=NINE)
 
     assert tracker.get_usage().embedding_tokens == 18
-    assert (Embeddings.create, AsyncEmbeddings.create) == originals
+    assert (SyncAPIClient.request, AsyncAPIClient.request) == originals
 
 
 def test_method_from_before(tracker: ConversationTracker, provider: LoopbackProvider) -> None:
@@ -193,23 +194,23 @@ def test_method_from_before(tracker: ConversationTracker, provider: LoopbackProv
 
 def test_wrapper_of_others(tracker: ConversationTracker, client: openai.OpenAI) -> None:
     """A wrapper around ours stays when we go, and is not wrapped twice when we return."""
-    original = Embeddings.create
+    original = SyncAPIClient.request
     install_embeddings_tap(meter)
-    ours = Embeddings.create
+    ours = SyncAPIClient.request
 
-    def theirs(self: Any, **kwargs: Any) -> Any:
-        return ours(self, **kwargs)
+    def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return ours(self, *args, **kwargs)
 
-    Embeddings.create = theirs  # type: ignore[assignment]
+    SyncAPIClient.request = theirs  # type: ignore[assignment]
     try:
         uninstall_embeddings_tap()
         install_embeddings_tap(meter)
         client.embeddings.create(model=MODEL, input=NINE)
         assert only(tracker).embedding_tokens == 9
         uninstall_embeddings_tap()
-        assert Embeddings.create is theirs
+        assert SyncAPIClient.request is theirs
     finally:
-        Embeddings.create = original  # type: ignore[method-assign]
+        SyncAPIClient.request = original  # type: ignore[method-assign]
 
 
 def test_surroundings(tracker: ConversationTracker, client: openai.OpenAI) -> None:
@@ -247,41 +248,23 @@ def test_surroundings_in_trouble(
     assert only(tracker).embedding_tokens == 9
 
 
-def test_model_without_a_name(tap: ConversationTracker, client: openai.OpenAI) -> None:
-    """What the SDK itself refuses is a failed call."""
+def test_call_that_is_never_sent(tap: ConversationTracker, client: openai.OpenAI) -> None:
+    """What the SDK itself refuses is no call."""
     with pytest.raises(TypeError):
         client.embeddings.create(input=NINE)  # type: ignore[call-arg]
 
-    assert (only(tap).status, only(tap).model) == ("error", None)
+    assert not tap.get_usage_history()
 
 
-def test_answer_without_usage_or_body(
-    tap: ConversationTracker, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever a client hands back, the call is counted, as unreported."""
-    monkeypatch.setattr(client.embeddings, "_post", lambda *args, **kwargs: "no response")
-
-    client.embeddings.create(model=MODEL, input=NINE)
-
-    assert only(tap).unreported_reason == "provider_silent"
-
-
-def test_raw_answer_that_cannot_be_parsed(
-    tap: ConversationTracker, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A raw response whose body is no embedding is unreported."""
-    monkeypatch.setattr("agentsight_tokens.faults._raises", False)
-
-    class Raw:
-        class http_response:  # the SDK's name
-            is_closed = True
-
-        def parse(self) -> Any:
-            raise ValueError("No embedding data received")
-
-    monkeypatch.setattr(client.embeddings, "_post", lambda *args, **kwargs: Raw())
-
-    client.embeddings.create(model=MODEL, input=NINE)
+@pytest.mark.parametrize("body", [b"no JSON", b"[]", b'{"data": [], "usage": null}', b"\xff"])
+def test_answer_without_usage(tap: ConversationTracker, body: bytes) -> None:
+    """Whatever a server answers, the call is counted, as unreported."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    with (
+        httpx.Client(transport=transport) as http,
+        openai.OpenAI(base_url="http://server/v1", api_key="k", http_client=http) as client,
+    ):
+        client.embeddings.with_raw_response.create(model=MODEL, input=NINE)
 
     assert only(tap).unreported_reason == "provider_silent"
 
@@ -295,8 +278,8 @@ install_embeddings_tap(meter)
 if {stays}:
     install_embeddings_tap(meter)
 uninstall_embeddings_tap()
-from openai.resources.embeddings import Embeddings
-assert hasattr(Embeddings.create, "__wrapped__") is {stays}
+from openai._base_client import SyncAPIClient
+assert hasattr(SyncAPIClient.request, "__wrapped__") is {stays}
 """
     for stays in (True, False):
         subprocess.run([sys.executable, "-c", program.format(stays=stays)], check=True)

@@ -10,7 +10,9 @@ from agentsight_tokens_wire.patches import Patches
 from agentsight_tokens_wire.stainless import Sent, patch_requests
 from agentsight_tokens_wire.tap import Tap
 
-from .endpoints import endpoint_of, provider_of
+from .background import BackgroundExchange, give_up, resumed
+from .endpoints import RESPONSES, endpoint_of, provider_of, response_id_of
+from .stream_usage import SentStream, may_ask
 
 __all__ = ["patch"]
 
@@ -21,14 +23,24 @@ def patch(module: ModuleType, tap: Tap, patches: Patches) -> None:
     def begin(client: Any, options: Any) -> Sent | None:
         endpoint = endpoint_of(options.method, options.url)
         if endpoint is None:
-            return None
-        body = options.json_data
-        model = body.get("model") if isinstance(body, dict) else None
+            response_id = response_id_of(options.method, options.url)
+            exchange = resumed(response_id) if response_id is not None else None
+            return Sent(client, exchange) if exchange is not None else None
+        body = options.json_data if isinstance(options.json_data, dict) else {}
+        model = body.get("model")
         call = tap.begin(
             endpoint.operation,
             model=model if isinstance(model, str) else None,
             provider=provider_of(client),
         )
-        return None if call is None else Sent(client, Exchange(call, endpoint))
+        if call is None:
+            return None
+        if endpoint is RESPONSES and body.get("background") is True:
+            return Sent(client, BackgroundExchange(call, endpoint))
+        exchange = Exchange(call, endpoint)
+        if tap.asks_for_usage and call.outer is None and may_ask(client, options):
+            return SentStream(client, exchange)
+        return Sent(client, exchange)
 
     patch_requests(module, begin, patches)
+    patches.on_undo(give_up)

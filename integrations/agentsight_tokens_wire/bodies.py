@@ -7,7 +7,7 @@ from base64 import b64decode
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-__all__ = ["Splitter", "splitter_for"]
+__all__ = ["Splitter", "splitter_for", "splitter_of"]
 
 _AWS_PAYLOAD: Final = re.compile(rb'"bytes"\s*:\s*"([A-Za-z0-9+/=]*)"')
 _LONGEST_FRAME: Final = 1 << 24
@@ -107,12 +107,14 @@ class _Compressed:
 
 
 def splitter_for(response: Any) -> Splitter:
-    """Return what takes the body of an HTTP response apart."""
-    kind = response.headers.get("content-type", "")
-    inner: Splitter
-    if "event-stream" in kind:
-        inner = _Frames() if "amazon" in kind else _Lines(b"data:")
-    else:
-        inner = _Lines(b"") if "jsonl" in kind else _Whole()
+    """Return what takes the body of an HTTP response apart as it comes over the wire."""
+    inner = splitter_of(response.headers.get("content-type", ""))
     encoding = response.headers.get("content-encoding", "identity")
     return inner if encoding == "identity" else _Compressed(inner, type(response), encoding)
+
+
+def splitter_of(content_type: str) -> Splitter:
+    """Return what takes a body that is not compressed apart."""
+    if "event-stream" in content_type:
+        return _Frames() if "amazon" in content_type else _Lines(b"data:")
+    return _Lines(b"") if "jsonl" in content_type else _Whole()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from agentsight_tokens.extract import Extracted
 from agentsight_tokens.faults import guarded
@@ -38,6 +39,10 @@ class Endpoint:
     error_type: str
     """The exception that the SDK raises for such an event."""
 
+    def replace(self, **changes: Any) -> Endpoint:
+        """Return an endpoint that differs in some fields."""
+        return dataclasses.replace(self, **changes)
+
 
 class Exchange:
     """
@@ -47,21 +52,22 @@ class Exchange:
     told counts also where the program never reads the end.
     """
 
-    __slots__ = ("_event", "_first", "_has_token", "_last", "call", "endpoint", "is_stream")
+    __slots__ = ("_event", "_has_token", "_last", "call", "endpoint", "first", "is_stream")
 
     def __init__(self, call: OpenCall, endpoint: Endpoint) -> None:
         self.call = call
         self.endpoint = endpoint
         self.is_stream = False
         self._has_token = False
-        self._first: Answer | None = None
+        self.first: Answer | None = None
+        """The first event of a stream, which names the model, and Anthropic's the input."""
         self._last: Answer | None = None
         self._event = b""
 
     def see(self, event: bytes) -> None:
         """Take an event of a stream."""
         if not self._event:
-            self._first = read_json(event)  # names the model, and Anthropic's the input
+            self.first = read_json(event)
         self._event = event
         if not self._has_token and self.endpoint.first_token.search(event):
             self._has_token = True
@@ -71,6 +77,15 @@ class Exchange:
             if told is not None and self.endpoint.tells_usage(told):
                 self._last = told
 
+    def has_ended(self) -> bool:
+        """Tell whether a stream has brought all that there is to count."""
+        endpoint, event = self.endpoint, self._event
+        return bool(endpoint.end.search(event) or endpoint.failure.search(event))
+
+    def unsent(self) -> None:
+        """Forget the call: nothing was sent to the provider."""
+        self.call.drop()
+
     def answer(self, body: bytes) -> None:
         """Take a whole answer, and finish."""
         self._finish(read_json(body), None, status="ok", reason="provider_silent")
@@ -79,8 +94,8 @@ class Exchange:
         """Finish a stream that came to its end."""
         is_failed = self.endpoint.failure.search(self._event) is not None
         self._finish(
-            self._last or self._first,
-            self._first,
+            self._last or self.first,
+            self.first,
             status="error" if is_failed else "ok",
             reason="error_without_usage" if is_failed else "stream_without_usage",
             error_type=self.endpoint.error_type if is_failed else None,
@@ -88,13 +103,13 @@ class Exchange:
 
     def cut(self, error: BaseException | None = None) -> None:
         """Finish a stream that was left, or that an exception ended."""
-        if self.endpoint.end.search(self._event) or self.endpoint.failure.search(self._event):
+        if self.has_ended():
             self.end()
             return
         is_cancelled = error is None or isinstance(error, CANCELLATIONS)
         self._finish(
-            self._last or self._first,
-            self._first,
+            self._last or self.first,
+            self.first,
             status="cancelled" if is_cancelled else "error",
             reason="cancelled" if is_cancelled else "error_without_usage",
             error_type=None if error is None else type(error).__name__,

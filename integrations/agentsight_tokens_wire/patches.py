@@ -15,6 +15,7 @@ class Patches:
         self.is_on = True
         """Whether the replacements still do more than to pass calls on."""
         self._replaced: list[tuple[type[Any], str, Any, Any]] = []
+        self._actions: list[Callable[[], None]] = []
 
     def replace(self, owner: type[Any], name: str, wrap: Callable[[Any], Any]) -> None:
         """Put a wrapper in the place of a class's own method."""
@@ -22,6 +23,10 @@ class Patches:
         ours = wrap(original)
         setattr(owner, name, ours)
         self._replaced.append((owner, name, original, ours))
+
+    def on_undo(self, action: Callable[[], None]) -> None:
+        """Remember what else is to be done when everything is taken back."""
+        self._actions.append(action)
 
     def undo(self) -> None:
         """Take everything back."""
@@ -31,3 +36,5 @@ class Patches:
             # What others wrapped around it since stays; ours only passes calls on now.
             if vars(owner).get(name) is ours:
                 setattr(owner, name, original)
+        for action in self._actions:
+            action()

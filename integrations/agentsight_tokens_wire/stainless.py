@@ -20,7 +20,7 @@ from agentsight_tokens.faults import guarded
 
 from .exchange import Exchange
 from .patches import Patches
-from .streams import watch
+from .streams import read_again, watch
 
 __all__ = ["Begin", "Sent", "options_of", "patch_requests"]
 
@@ -62,9 +62,9 @@ class Sent:
         if self.is_watched:
             return
         if self.response is None:  # a subclass answered without sending anything
-            self.exchange.call.drop()
+            self.exchange.unsent()
             return
-        self.exchange.answer(self.response.content)
+        read_again(self.response, self.exchange)
 
     @guarded
     def fail(self, error: BaseException) -> None:

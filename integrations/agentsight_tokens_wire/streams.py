@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from agentsight_tokens.faults import contained
 
-from .bodies import splitter_for
+from .bodies import splitter_for, splitter_of
 from .exchange import Exchange
 
-__all__ = ["watch"]
+__all__ = ["read_again", "watch"]
 
 
 def watch(response: Any, exchange: Exchange) -> None:
@@ -22,6 +22,18 @@ def watch(response: Any, exchange: Exchange) -> None:
     """
     stream = response.stream
     response.stream = _class_for(type(stream))(stream, _Watch(response, exchange))
+
+
+def read_again(response: Any, exchange: Exchange) -> None:
+    """Read a body that somebody has read already, such as the client itself."""
+    splitter = splitter_of(response.headers.get("content-type", ""))
+    exchange.is_stream = splitter.is_stream
+    if not exchange.is_stream:
+        exchange.answer(response.content)
+        return
+    for event in (*splitter.feed(response.content), *splitter.finish()):
+        exchange.see(event)
+    exchange.end()
 
 
 class _Watch:

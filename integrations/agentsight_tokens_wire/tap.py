@@ -72,7 +72,6 @@ class Tap:
         self._calls: Which = "none"
         self._embeddings: Which = "none"
         self._surroundings: tuple[Surroundings, ...] = ()
-        self._on_last_uninstall: list[Callable[[], None]] = []
 
     def install(self, install: Install) -> None:
         """Count what is wanted; each install needs its own uninstall."""
@@ -97,13 +96,6 @@ class Tap:
             patches, self.patches = self.patches, None
         if patches is not None:
             patches.undo()
-        for action in self._on_last_uninstall:
-            with contained(f"the end of the tap {self.handler!r}"):
-                action()
-
-    def on_last_uninstall(self, action: Callable[[], None]) -> None:
-        """Do something whenever the last install has been taken back."""
-        self._on_last_uninstall.append(action)
 
     def begin(
         self, operation: Operation, *, model: str | None, provider: str | None
