@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
-from rich.text import Text
 
 from .rows import OutputFormat, write_rows
-from .screen import cell, plural, screen, waiting_sign
-from .sheet import Column, print_sheet
 
 if TYPE_CHECKING:
     from agentsight_tokens.conformance import Figures, Result, Verdict
@@ -78,6 +75,8 @@ def _results(handlers: str | None) -> Iterator[Result]:
     from agentsight_tokens.conformance import FRAMEWORKS, run_suite
     from agentsight_tokens.handlers import registered_handlers
 
+    from .screen import waiting_sign
+
     named = [part.strip().lower() for part in (handlers or "auto").split(",")]
     known = registered_handlers()
     for framework in FRAMEWORKS:
@@ -100,13 +99,17 @@ def _quiet() -> Iterator[None]:
 
 
 def _print(results: Sequence[Result], versions: dict[str, str]) -> None:
+    # Imported here: other commands do not load what draws tables.
+    from .screen import cell, plural, screen
+    from .sheet import Column, print_sheet
+
     console = screen()
     console.print(cell(", ".join(f"{name} {version}" for name, version in versions.items())))
     console.print()
     columns = [
         Column("Framework", [cell(result.framework) for result in results], rank=1),
         Column("Scenario", [cell(result.scenario) for result in results]),
-        Column("Result", [Text(r.verdict, _STYLES[r.verdict]) for r in results]),
+        Column("Result", [cell(r.verdict, style=_STYLES[r.verdict]) for r in results]),
         Column("Expected", [cell(_short(result.expected)) for result in results], rank=2),
         Column("Counted", [cell(_short(result.counted)) for result in results], rank=2),
         Column("Why", [cell(result.reason or "") for result in results], "id", rank=3),
