@@ -31,6 +31,8 @@ class BudgetAlert(NamedTuple):
     limit: int | Decimal
     resets_at: datetime | None
     at: datetime
+    key: str
+    """The same whoever tells of it: the window, the unit and the level."""
 
     @property
     def message(self) -> str:
@@ -50,13 +52,14 @@ def alert_of(window: Window, unit: Unit, level: float, used: int, at: datetime) 
     return BudgetAlert(
         level=level,
         scope=window.scope,
-        entity_id=window.entity_id,
+        entity_id=window.shown_id,
         window=window.name,
         unit=unit,
         used=used if unit == "tokens" else usd(used),
         limit=limit if unit == "tokens" else usd(limit),
         resets_at=window.resets_at,
         at=at,
+        key=f"{window.alert_id} {unit}:{level}",
     )
 
 

@@ -92,6 +92,7 @@ class Window:
         "next_tokens",
         "pico_limit",
         "scope",
+        "shown_id",
         "slides_seconds",
         "start",
         "token_limit",
@@ -101,6 +102,8 @@ class Window:
         self.budget = budget
         self.scope = scope
         self.entity_id = entity_id
+        self.shown_id = entity_id
+        """The entity, as it may be shown outside this process."""
         self.name: str = limit.period
         """The period, as errors and alerts call it."""
         self.token_limit = limit.tokens
@@ -218,9 +221,11 @@ def plan_of(
         budget = of_scope.get(entity) or of_scope.get("*")
         if budget is None:
             continue
-        owner = f"{scope}:{quote(conceal(entity) if scope == 'user' else entity, safe='*')}"
+        shown = conceal(entity) if scope == "user" else entity
+        owner = f"{scope}:{quote(shown, safe='*')}"
         for limit in budget.limits:
             window = Window(budget, limit, scope=scope, entity_id=entity)
+            window.shown_id = shown
             if limit.period == "call":
                 per_call.append(window)
                 continue
