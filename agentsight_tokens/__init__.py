@@ -7,6 +7,7 @@ import importlib
 # Not from `typing`, whose import would cost more than all the rest of this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .attributes import span_attributes as span_attributes
     from .budgets import BUDGET_THRESHOLDS as BUDGET_THRESHOLDS
     from .budgets import Budget as Budget
     from .budgets import BudgetAlert as BudgetAlert
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from .budgets import check_budget as check_budget
     from .budgets import log_budget_alert as log_budget_alert
     from .config import TokenConfig as TokenConfig
+    from .context import CompressionResult as CompressionResult
+    from .context import ContextMonitor as ContextMonitor
+    from .context import ContextReport as ContextReport
+    from .context import auto_compress_context as auto_compress_context
     from .counting import TokenCounter as TokenCounter
     from .cycle import Cycle as Cycle
     from .errors import AgentSightError as AgentSightError
@@ -56,7 +61,10 @@ _MODULES = {
     "BudgetExceededError": "errors",
     "BudgetManager": "budgets",
     "BudgetStatus": "budgets",
+    "CompressionResult": "context",
     "ConfigurationError": "errors",
+    "ContextMonitor": "context",
+    "ContextReport": "context",
     "ConversationTracker": "tracker",
     "CostBreakdown": "pricing",
     "CostEstimator": "pricing",
@@ -79,10 +87,12 @@ _MODULES = {
     "UsageRecord": "usage",
     "UsageSummary": "summary",
     "UsageTracker": "usage_tracker",
+    "auto_compress_context": "context",
     "calculate_cost": "pricing",
     "check_budget": "budgets",
     "get_global_usage": "tracker",
     "log_budget_alert": "budgets",
+    "span_attributes": "attributes",
 }
 
 __all__ = sorted(_MODULES)
