@@ -107,21 +107,24 @@ class UsageCallback(BaseCallbackHandler):
         call = self._begin(meter, "completion", parent_run_id, metadata)
         self.runs.open(run_id, Run(call, prompt=id(prompts), batch=batch))
 
-    @guarded
     def on_llm_new_token(
         self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
         """Note when the first token came, and the usage that a chunk carries."""
-        run = self.runs.get(run_id)
-        if run is None:
-            return
-        message = getattr(chunk, "message", None)
-        if not run.has_first_token and (token or getattr(message, "tool_call_chunks", None)):
-            run.has_first_token = True
-            run.call.first_token()
-        usage = getattr(message, "usage_metadata", None)
-        if usage:
-            run.add_report(usage)
+        # Not `guarded`, which would take as long as all the rest, for every chunk.
+        try:
+            run = self.runs.get(run_id)
+            if run is None:
+                return
+            message = getattr(chunk, "message", None)
+            if not run.has_first_token and (token or getattr(message, "tool_call_chunks", None)):
+                run.has_first_token = True
+                run.call.first_token()
+            usage = getattr(message, "usage_metadata", None)
+            if usage:
+                run.add_report(usage)
+        except Exception as error:  # noqa: BLE001  # this is the boundary
+            report_fault("on_llm_new_token", error)
 
     @guarded
     def on_llm_end(

@@ -78,13 +78,21 @@ class OpenRuns:
         self._longest_seconds = longest
         self._next_look = 0.0
         self._ended: dict[UUID, None] = {}
+        self._asked: tuple[UUID | None, Run | None] = None, None
+        """The newest answer of `get`, because the hash of an id takes longer than the rest."""
 
     def __len__(self) -> int:
         return len(self._runs)
 
     def get(self, run_id: UUID) -> Run | None:
         """Return an open run."""
-        return self._runs.get(run_id)
+        asked, run = self._asked
+        if asked is run_id:  # as for every chunk of a stream
+            return run
+        run = self._runs.get(run_id)
+        if run is not None:
+            self._asked = run_id, run
+        return run
 
     def repeat(self, run_id: UUID, prompt: int) -> bool:
         """Note another start of an open run, and return whether it is one."""
@@ -103,6 +111,7 @@ class OpenRuns:
         """Add a run, and expire the oldest where there are too many or it is too old."""
         with self._lock:
             self._runs[run_id] = run
+            self._asked = None, None
             self._ended.pop(run_id, None)
             if len(self._runs) <= self._most and run.began < self._next_look:
                 return
@@ -119,6 +128,7 @@ class OpenRuns:
                 run.starts -= 1
                 if run.starts <= 0:
                     del self._runs[run_id]
+                    self._asked = None, None
                     self._ended[run_id] = None
                     if len(self._ended) > _MOST_ENDED:
                         del self._ended[next(iter(self._ended))]
@@ -145,6 +155,7 @@ class OpenRuns:
         with self._lock:
             runs = tuple(self._runs.values())
             self._runs.clear()
+            self._asked = None, None
             self._ended.clear()
         for run in runs:
             _expire(run)
