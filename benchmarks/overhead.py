@@ -1,0 +1,299 @@
+"""
+Time that each meter adds to a call of a model that answers at once.
+
+Each meter runs in a process of its own, and the processes take turns, round by round, so that
+what else the machine does falls on all of them. Prints the median of the rounds in
+microseconds of processor time a call, in all threads, and what it is above the process that
+has no meter.
+
+    python benchmarks/overhead.py [--rounds 15] [METER ...]
+
+It needs, besides this package: langchain-community, llama-index-core, opentelemetry-sdk, the
+OpenInference instrumentors of LangChain and LlamaIndex, and agentsight.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+CASES = {"invoke": 100, "ainvoke": 100, "stream of 200 chunks": 3, "LlamaIndex chat": 100}
+"""The cases, and how many calls make a round."""
+
+METERS = (
+    "none",
+    "UsageMetadataCallbackHandler",
+    "OpenAICallbackHandler",
+    "TokenCountingHandler",
+    "OpenInference, batch exporter",
+    "agentsight",
+    "agentsight-tokens, callbacks only",
+    "agentsight-tokens",
+    "journal",
+)
+
+
+def switch_on(meter: str) -> Any:
+    """Switch a meter on in this process, and return what must be kept."""
+    if meter == "UsageMetadataCallbackHandler":
+        from langchain_core.callbacks import UsageMetadataCallbackHandler
+
+        return in_every_run(UsageMetadataCallbackHandler())
+    if meter == "OpenAICallbackHandler":
+        from langchain_community.callbacks.openai_info import OpenAICallbackHandler
+
+        return in_every_run(OpenAICallbackHandler())
+    if meter == "TokenCountingHandler":
+        from llama_index.core import Settings
+        from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+
+        Settings.callback_manager = CallbackManager([TokenCountingHandler()])
+    if meter.startswith("OpenInference"):
+        return open_inference()
+    if meter == "agentsight":
+        import agentsight
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+        agentsight.init(span_exporter=InMemorySpanExporter(), verify_key=False)
+        return agentsight.conversation("c").__enter__()
+    if meter.startswith("agentsight-tokens"):
+        return ours(meter)
+    return None
+
+
+def in_every_run(handler: Any) -> Any:
+    from contextvars import ContextVar
+
+    from langchain_core.tracers.context import register_configure_hook
+
+    register_configure_hook(ContextVar("peer", default=handler), inheritable=True)
+    return handler
+
+
+def open_inference() -> Any:
+    from openinference.instrumentation.langchain import LangChainInstrumentor
+    from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+    class Nowhere(SpanExporter):
+        def export(self, spans: Any) -> SpanExportResult:
+            return SpanExportResult.SUCCESS
+
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(Nowhere()))
+    for instrumentor in (LangChainInstrumentor(), LlamaIndexInstrumentor()):
+        instrumentor.instrument(tracer_provider=provider)
+    return provider
+
+
+def ours(meter: str) -> Any:
+    from agentsight_tokens import ConversationTracker, TokenConfig
+
+    os.environ["AGENTSIGHT_WIRE_TAPS"] = "off" if "callbacks" in meter else "on"
+    folder = tempfile.mkdtemp()
+    return ConversationTracker(
+        None,
+        "c",
+        token_handler="langchain,llamaindex",
+        config=TokenConfig(data_dir=folder, exit_flush_seconds=0),
+    )
+
+
+def langchain_model() -> Any:
+    from langchain_core.language_models.chat_models import BaseChatModel
+    from langchain_core.messages import AIMessage, AIMessageChunk
+    from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+    told = {
+        "usage_metadata": {
+            "input_tokens": 11,
+            "output_tokens": 7,
+            "total_tokens": 18,
+            "input_token_details": {"cache_read": 4},
+        },
+        "response_metadata": {"model_name": "gpt-4o-mini", "model_provider": "openai"},
+    }
+
+    class Fake(BaseChatModel):
+        @property
+        def _llm_type(self) -> str:
+            return "fake"
+
+        def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kw: Any):
+            message = AIMessage("hi", **told)
+            return ChatResult(
+                generations=[ChatGeneration(message=message)],
+                llm_output={"model_name": "gpt-4o-mini"},
+            )
+
+        async def _agenerate(self, *args: Any, **kw: Any):
+            return self._generate(*args, **kw)
+
+        def _stream(self, messages: Any, stop: Any = None, run_manager: Any = None, **kw: Any):
+            for number in range(200):
+                message = AIMessageChunk("x", **(told if number == 199 else {}))
+                chunk = ChatGenerationChunk(message=message)
+                if run_manager:
+                    run_manager.on_llm_new_token("x", chunk=chunk)
+                yield chunk
+
+    return Fake()
+
+
+def llamaindex_model() -> Any:
+    from llama_index.core.llms import ChatMessage, ChatResponse, CustomLLM, LLMMetadata
+    from llama_index.core.llms.callbacks import llm_chat_callback
+
+    class Fake(CustomLLM):
+        @property
+        def metadata(self) -> LLMMetadata:
+            return LLMMetadata(model_name="gpt-4o-mini")
+
+        @llm_chat_callback()
+        def chat(self, messages: Any, **kwargs: Any) -> ChatResponse:
+            usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+            answer = ChatMessage(role="assistant", content="hi")
+            return ChatResponse(message=answer, raw={"model": "gpt-4o-mini", "usage": usage})
+
+        def complete(self, prompt: str, *args: Any, **kwargs: Any) -> Any:
+            raise NotImplementedError
+
+        def stream_complete(self, prompt: str, *args: Any, **kwargs: Any) -> Any:
+            raise NotImplementedError
+
+    model, said = Fake(), [ChatMessage(role="user", content="x")]
+    return lambda: model.chat(said)
+
+
+def journal_write() -> Callable[[], object]:
+    """Return what writes the journal's entry of one such call, encoded as it is."""
+    import msgspec
+
+    from agentsight_tokens import ConversationTracker, TokenConfig
+    from agentsight_tokens.journal import Journal
+
+    folder = Path(tempfile.mkdtemp())
+    with ConversationTracker(None, "c", config=TokenConfig(data_dir=str(folder / "t"))) as tracker:
+        tracker.track_token_usage(11, 7, model="gpt-4o-mini", cache_read_tokens=4)
+        (record,) = tracker.get_usage_history()
+    journal, encode = Journal(folder), msgspec.json.Encoder().encode
+    return lambda: journal.append(1, 1, encode(record))
+
+
+def rounds_of(meter: str) -> dict[str, Callable[[int], None]]:
+    """Return what makes so many calls, by case."""
+    if meter == "journal":
+        write = journal_write()
+        return {"invoke": lambda count: repeat(write, count)}
+    kept = switch_on(meter)
+    chat = llamaindex_model() if meter != "OpenAICallbackHandler" else None
+    if meter == "TokenCountingHandler":
+        return {"LlamaIndex chat": lambda count: repeat(chat, count)}
+    model = langchain_model()
+
+    async def ainvoke(count: int) -> None:
+        for _ in range(count):
+            await model.ainvoke("x")
+
+    found: dict[str, Callable[[int], None]] = {
+        "invoke": lambda count: repeat(lambda: model.invoke("x"), count),
+        "ainvoke": lambda count: asyncio.run(ainvoke(count)),
+        "stream of 200 chunks": lambda count: repeat(lambda: list(model.stream("x")), count),
+    }
+    if not meter.endswith("CallbackHandler"):
+        found["LlamaIndex chat"] = lambda count: repeat(chat, count)
+    found["kept"] = lambda count: kept
+    return found
+
+
+def repeat(call: Callable[[], object], count: int) -> None:
+    for _ in range(count):
+        call()
+
+
+def serve(meter: str) -> None:
+    """Make a round for each case that is named on stdin, and print its time a call."""
+    warnings.simplefilter("ignore")
+    for variable in [v for v in os.environ if v.startswith(("LANGSMITH_", "LANGCHAIN_"))]:
+        del os.environ[variable]
+    with contextlib.redirect_stdout(sys.stderr):
+        rounds = rounds_of(meter)
+        for case, count in CASES.items():
+            if case in rounds:
+                rounds[case](count)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        case = line.strip()
+        if case not in rounds:
+            print("-", flush=True)
+            continue
+        began = time.process_time()
+        rounds[case](CASES[case])
+        print((time.process_time() - began) / CASES[case] * 1e6, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("meters", nargs="*")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.serve)
+        return
+    names = ["none", *(m for m in options.meters or METERS if m != "none")]
+    workers = {}
+    for name in names:
+        workers[name] = subprocess.Popen(
+            [sys.executable, __file__, "--serve", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        workers[name].stdout.readline()
+    times: dict[tuple[str, str], list[float]] = {}
+    for _ in range(options.rounds):
+        for case in CASES:
+            for name, worker in workers.items():
+                worker.stdin.write(case + "\n")
+                worker.stdin.flush()
+                answer = worker.stdout.readline().strip()
+                if answer not in ("", "-"):
+                    times.setdefault((name, case), []).append(float(answer))
+    for worker in workers.values():
+        worker.stdin.close()
+        worker.wait()
+    print_table(names, times)
+
+
+def print_table(names: list[str], times: dict[tuple[str, str], list[float]]) -> None:
+    print("| meter | " + " | ".join(CASES) + " |")
+    print("|---|" + "---|" * len(CASES))
+    for name in names:
+        cells = []
+        for case in CASES:
+            if (name, case) not in times:
+                cells.append("")
+                continue
+            median = statistics.median(times[name, case])
+            base = statistics.median(times["none", case])
+            is_alone = name in ("none", "journal")
+            cells.append(f"{median:.0f}" if is_alone else f"{median:.0f} (+{median - base:.0f})")
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
