@@ -106,9 +106,9 @@ class _Compressed:
         return [*self._inner.feed(response.content), *self._inner.finish()]
 
 
-def splitter_for(response: Any) -> Splitter:
+def splitter_for(response: Any, content_type: str | None) -> Splitter:
     """Return what takes the body of an HTTP response apart as it comes over the wire."""
-    inner = splitter_of(response.headers.get("content-type", ""))
+    inner = splitter_of(content_type or response.headers.get("content-type", ""))
     encoding = response.headers.get("content-encoding", "identity")
     return inner if encoding == "identity" else _Compressed(inner, type(response), encoding)
 
@@ -116,5 +116,7 @@ def splitter_for(response: Any) -> Splitter:
 def splitter_of(content_type: str) -> Splitter:
     """Return what takes a body that is not compressed apart."""
     if "event-stream" in content_type:
-        return _Frames() if "amazon" in content_type else _Lines(b"data:")
+        return _Lines(b"data:")
+    if "amazon.eventstream" in content_type:
+        return _Frames()
     return _Lines(b"") if "jsonl" in content_type else _Whole()

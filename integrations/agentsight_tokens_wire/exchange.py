@@ -6,10 +6,9 @@ import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.extract import Extracted
-from agentsight_tokens.faults import guarded
 from agentsight_tokens.meter import OpenCall
 from agentsight_tokens.usage import CallStatus, Operation, TokenUsage
 
@@ -39,9 +38,23 @@ class Endpoint:
     error_type: str
     """The exception that the SDK raises for such an event."""
 
+    content_type: str | None = None
+    """The kind of the body, where what the server says of it is not to be relied on."""
+
     def replace(self, **changes: Any) -> Endpoint:
         """Return an endpoint that differs in some fields."""
         return dataclasses.replace(self, **changes)
+
+
+class _Ending(NamedTuple):
+    """How a call ended."""
+
+    status: CallStatus
+    reason: str
+    """Why there is no usage, if there is none."""
+    error_type: str | None = None
+    is_partial: bool = False
+    """Whether a usage that was told is not the whole one."""
 
 
 class Exchange:
@@ -88,79 +101,66 @@ class Exchange:
 
     def answer(self, body: bytes) -> None:
         """Take a whole answer, and finish."""
-        self._finish(read_json(body), None, status="ok", reason="provider_silent")
+        self.take(read_json(body))
+
+    def take(self, told: Answer | None, *, service_tier: str | None = None) -> None:
+        """Finish with what an answer says, and with its tier where that is known otherwise."""
+        self._finish(told, _Ending("ok", "provider_silent"), service_tier=service_tier)
 
     def end(self) -> None:
         """Finish a stream that came to its end."""
-        is_failed = self.endpoint.failure.search(self._event) is not None
-        self._finish(
-            self._last or self.first,
-            self.first,
-            status="error" if is_failed else "ok",
-            reason="error_without_usage" if is_failed else "stream_without_usage",
-            error_type=self.endpoint.error_type if is_failed else None,
-        )
+        endpoint = self.endpoint
+        if endpoint.failure.search(self._event) is None:
+            ending = _Ending("ok", "stream_without_usage")
+        else:
+            is_partial = endpoint.end.search(self._event) is None
+            ending = _Ending("error", "error_without_usage", endpoint.error_type, is_partial)
+        self._finish(self._last or self.first, ending)
 
     def cut(self, error: BaseException | None = None) -> None:
         """Finish a stream that was left, or that an exception ended."""
         if self.has_ended():
             self.end()
             return
-        is_cancelled = error is None or isinstance(error, CANCELLATIONS)
-        self._finish(
-            self._last or self.first,
-            self.first,
-            status="cancelled" if is_cancelled else "error",
-            reason="cancelled" if is_cancelled else "error_without_usage",
-            error_type=None if error is None else type(error).__name__,
-            is_partial=True,
-        )
+        name = None if error is None else type(error).__name__
+        if error is None or isinstance(error, CANCELLATIONS):
+            ending = _Ending("cancelled", "cancelled", name, is_partial=True)
+        else:
+            ending = _Ending("error", "error_without_usage", name, is_partial=True)
+        self._finish(self._last or self.first, ending)
 
-    @guarded
     def fail(self, error: BaseException, body: bytes | None) -> None:
         """Finish a call that raised; its answer may have come and been billed all the same."""
         name = type(error).__name__
+        ending = _Ending("error", "error_without_usage", name)
         if body is not None:
-            told = read_json(body)
-            self._finish(told, None, status="error", reason="error_without_usage", error_type=name)
-        elif isinstance(error, CANCELLATIONS):
-            self.call.finish(
-                None, status="cancelled", unreported_reason="cancelled", error_type=name
-            )
+            self._finish(read_json(body), ending)
         elif is_unbilled(error):
             self.call.finish(TokenUsage(), status="error", error_type=name)
+        elif isinstance(error, CANCELLATIONS):
+            self._finish(None, _Ending("cancelled", "cancelled", name))
         else:
-            reason = "error_without_usage"
-            self.call.finish(None, status="error", unreported_reason=reason, error_type=name)
+            self._finish(None, ending)
 
     def _finish(
-        self,
-        answer: Answer | None,
-        start: Answer | None,
-        *,
-        status: CallStatus,
-        reason: str,
-        error_type: str | None = None,
-        is_partial: bool = False,
+        self, answer: Answer | None, ending: _Ending, *, service_tier: str | None = None
     ) -> None:
-        call = self.call
+        call, start = self.call, self.first
         if call.is_finished:
             return
-        if answer is None:
-            found = Extracted()
-        else:
-            start = start if start is not answer else None
-            found = self.endpoint.read(answer, start, call.provider)
+        found = Extracted()
+        if answer is not None:
+            found = self.endpoint.read(answer, None if start is answer else start, call.provider)
         usage = found.usage or None  # servers that do not count send zeros
         record = call.finish(
             usage,
             model=found.model,
             provider=call.provider or found.provider,
-            status="partial" if usage is not None and is_partial else status,
-            unreported_reason=None if usage is not None else reason,
+            status="partial" if usage is not None and ending.is_partial else ending.status,
+            unreported_reason=None if usage is not None else ending.reason,
             response_id=found.response_id,
-            service_tier=found.service_tier,
-            error_type=error_type,
+            service_tier=service_tier or found.service_tier,
+            error_type=ending.error_type,
         )
         if record is not None:
             for other in found.others:

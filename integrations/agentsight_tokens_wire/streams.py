@@ -26,7 +26,9 @@ def watch(response: Any, exchange: Exchange) -> None:
 
 def read_again(response: Any, exchange: Exchange) -> None:
     """Read a body that somebody has read already, such as the client itself."""
-    splitter = splitter_of(response.headers.get("content-type", ""))
+    splitter = splitter_of(
+        exchange.endpoint.content_type or response.headers.get("content-type", "")
+    )
     exchange.is_stream = splitter.is_stream
     if not exchange.is_stream:
         exchange.answer(response.content)
@@ -43,7 +45,7 @@ class _Watch:
 
     def __init__(self, response: Any, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._splitter = splitter_for(response)
+        self._splitter = splitter_for(response, exchange.endpoint.content_type)
         self._is_done = False
         exchange.is_stream = self._splitter.is_stream
 

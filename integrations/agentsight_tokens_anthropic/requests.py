@@ -1,0 +1,38 @@
+"""What Anthropic's SDK sends, and what of it counts."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from agentsight_tokens_wire.exchange import Exchange
+from agentsight_tokens_wire.patches import Patches
+from agentsight_tokens_wire.stainless import Sent, patch_requests
+from agentsight_tokens_wire.tap import Tap
+
+from .batches import BatchResults
+from .endpoints import BATCH_RESULTS, endpoint_of, provider_of
+
+__all__ = ["patch"]
+
+
+def patch(module: ModuleType, tap: Tap, patches: Patches) -> None:
+    """Patch the module of the base classes of the SDK's clients."""
+
+    def begin(client: Any, options: Any) -> Sent | None:
+        endpoint = endpoint_of(options.method, options.url)
+        if endpoint is None:
+            return None
+        body = options.json_data if isinstance(options.json_data, dict) else {}
+        model = body.get("model")
+        call = tap.begin(
+            endpoint.operation,
+            model=model if isinstance(model, str) else None,
+            provider=provider_of(client),
+        )
+        if call is None:
+            return None
+        kind = BatchResults if endpoint is BATCH_RESULTS else Exchange
+        return Sent(client, kind(call, endpoint))
+
+    patch_requests(module, begin, patches)
