@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
 from .errors import ConfigurationError
+from .presets import PRESETS
 
 __all__ = ["COST_RATE_PREFIXES", "VARIABLES", "TokenConfig", "environment_variables"]
 
@@ -20,6 +21,10 @@ VARIABLES: Final[dict[str, str]] = {}
 """The environment variable of each field of `TokenConfig`."""
 
 _LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_CHOICES: Final = {
+    "on_limit": ("error", "warning", "off"),
+    "on_store_error": ("local_share", "open", "closed"),
+}
 _T = TypeVar("_T")
 
 
@@ -120,6 +125,73 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """AGENTSIGHT_HTTP_TIMEOUT_SECONDS: how long one delivery may take."""
     exit_flush_seconds: float = _setting("AGENTSIGHT_EXIT_FLUSH_SECONDS", _number, default=2.0)
     """AGENTSIGHT_EXIT_FLUSH_SECONDS: how long the exit waits for deliveries."""
+    hourly_token_limit: int | None = _setting("AGENTSIGHT_HOURLY_TOKEN_LIMIT", _whole, default=None)
+    """AGENTSIGHT_HOURLY_TOKEN_LIMIT: tokens per hour of all calls together."""
+    daily_token_limit: int | None = _setting("AGENTSIGHT_DAILY_TOKEN_LIMIT", _whole, default=None)
+    """AGENTSIGHT_DAILY_TOKEN_LIMIT: tokens per day."""
+    monthly_token_limit: int | None = _setting(
+        "AGENTSIGHT_MONTHLY_TOKEN_LIMIT", _whole, default=None
+    )
+    """AGENTSIGHT_MONTHLY_TOKEN_LIMIT: tokens per month."""
+    session_token_limit: int | None = _setting(
+        "AGENTSIGHT_SESSION_TOKEN_LIMIT", _whole, default=None
+    )
+    """AGENTSIGHT_SESSION_TOKEN_LIMIT: tokens of each session."""
+    per_call_token_limit: int | None = _setting(
+        "AGENTSIGHT_PER_CALL_TOKEN_LIMIT", _whole, default=None
+    )
+    """AGENTSIGHT_PER_CALL_TOKEN_LIMIT: tokens of each call, prompt and output."""
+    hourly_cost_limit_usd: float | None = _setting(
+        "AGENTSIGHT_HOURLY_COST_LIMIT_USD", _number, default=None
+    )
+    """AGENTSIGHT_HOURLY_COST_LIMIT_USD: USD per hour of all calls together."""
+    daily_cost_limit_usd: float | None = _setting(
+        "AGENTSIGHT_DAILY_COST_LIMIT_USD", _number, default=None
+    )
+    """AGENTSIGHT_DAILY_COST_LIMIT_USD: USD per day."""
+    monthly_cost_limit_usd: float | None = _setting(
+        "AGENTSIGHT_MONTHLY_COST_LIMIT_USD", _number, default=None
+    )
+    """AGENTSIGHT_MONTHLY_COST_LIMIT_USD: USD per month."""
+    session_cost_limit_usd: float | None = _setting(
+        "AGENTSIGHT_SESSION_COST_LIMIT_USD", _number, default=None
+    )
+    """AGENTSIGHT_SESSION_COST_LIMIT_USD: USD of each session."""
+    per_call_cost_limit_usd: float | None = _setting(
+        "AGENTSIGHT_PER_CALL_COST_LIMIT_USD", _number, default=None
+    )
+    """AGENTSIGHT_PER_CALL_COST_LIMIT_USD: USD of each call."""
+    on_limit: Literal["error", "warning", "off"] = _setting(
+        "AGENTSIGHT_ON_LIMIT", str.lower, default="error"
+    )
+    """AGENTSIGHT_ON_LIMIT: `error` stops calls at a limit, `warning` alerts, `off` ignores it."""
+    alert_at: float = _setting("AGENTSIGHT_ALERT_AT", _number, default=0.8)
+    """AGENTSIGHT_ALERT_AT: the part of a limit at which the first alert is given."""
+    alert_webhook_url: str | None = _setting("AGENTSIGHT_ALERT_WEBHOOK_URL", str, default=None)
+    """AGENTSIGHT_ALERT_WEBHOOK_URL: where alerts are posted, such as Slack's incoming webhook."""
+    alert_webhook_secret: str | None = _setting(
+        "AGENTSIGHT_ALERT_WEBHOOK_SECRET", str, default=None
+    )
+    """AGENTSIGHT_ALERT_WEBHOOK_SECRET: signs what is posted there."""
+    budget_timezone: str = _setting("AGENTSIGHT_BUDGET_TIMEZONE", str, default="UTC")
+    """AGENTSIGHT_BUDGET_TIMEZONE: the IANA zone in which hours, days and months begin."""
+    budget_store: str | None = _setting("AGENTSIGHT_BUDGET_STORE", str, default=None)
+    """AGENTSIGHT_BUDGET_STORE: a `redis://` address, a file, or `memory`; unset, SQLite."""
+    on_store_error: Literal["local_share", "open", "closed"] = _setting(
+        "AGENTSIGHT_ON_STORE_ERROR", str.lower, default="local_share"
+    )
+    """AGENTSIGHT_ON_STORE_ERROR: what calls are allowed while that store is away."""
+    budget_output_tokens: int | None = _setting(
+        "AGENTSIGHT_BUDGET_OUTPUT_TOKENS", _whole, default=None
+    )
+    """AGENTSIGHT_BUDGET_OUTPUT_TOKENS: what is held for the output of a call that sets no
+    maximum; unset, all that the model can produce."""
+    compress_context: bool = _setting("AGENTSIGHT_COMPRESS_CONTEXT", _flag, default=False)
+    """AGENTSIGHT_COMPRESS_CONTEXT: let the middleware compress contexts that grow too long."""
+    compression_threshold: float = _setting(
+        "AGENTSIGHT_COMPRESSION_THRESHOLD", _number, default=0.85
+    )
+    """AGENTSIGHT_COMPRESSION_THRESHOLD: the part of the window above which it does."""
 
     def __post_init__(self) -> None:
         if not self.data_dir:
@@ -134,6 +206,7 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise ConfigurationError(
                     f"{VARIABLES[name]} must be above 0, not {getattr(self, name)!r}"
                 )
+        _check_budgets(self)
         if self.hash_user_ids and not self.hash_key:
             raise ConfigurationError(
                 "AGENTSIGHT_HASH_USER_IDS is on, but AGENTSIGHT_HASH_KEY is unset: "
@@ -191,8 +264,68 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             settings = decode(file.read_bytes(), type=dict[str, Any])
         except (OSError, ImportError, msgspec.DecodeError) as error:
             raise ConfigurationError(f"{str(file)!r} cannot be read: {error}") from None
-        given = {name for name, variable in VARIABLES.items() if os.environ.get(variable)}
-        return cls.from_dict({name: v for name, v in settings.items() if name not in given})
+        return cls.from_dict(_not_in_environment(settings))
+
+    @classmethod
+    def production(cls, **changes: Any) -> TokenConfig:
+        """Return limits that are enforced, alerts and compression."""
+        return cls.preset("production", **changes)
+
+    @classmethod
+    def development(cls, **changes: Any) -> TokenConfig:
+        """Return low limits that only warn."""
+        return cls.preset("development", **changes)
+
+    @classmethod
+    def enterprise(cls, **changes: Any) -> TokenConfig:
+        """Return high limits that are enforced, and an earlier compression."""
+        return cls.preset("enterprise", **changes)
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> TokenConfig:
+        """
+        Return the settings of an environment; the environment's variables win over them.
+
+        Args:
+            name: production, development, enterprise, staging, research, demo, minimal,
+                migration (production's limits, not enforced) or testing (no limits).
+            **changes: Settings that win over both.
+
+        Raises:
+            ConfigurationError: For a name that no preset has.
+        """
+        if name not in PRESETS:
+            raise ConfigurationError(f"{name!r} is no preset; they are {', '.join(PRESETS)}")
+        settings = {"environment": name, **PRESETS[name]}
+        return cls(**{**_not_in_environment(settings), **changes})
+
+    @classmethod
+    def detected(cls, **changes: Any) -> TokenConfig:
+        """
+        Return the preset of the environment in which this runs.
+
+        That is `AGENTSIGHT_ENVIRONMENT` if it names one, testing under pytest or with TESTING,
+        development with DEBUG, and else production.
+        """
+        variables = environment_variables()
+        named = variables.get("AGENTSIGHT_ENVIRONMENT", "").lower()
+        if named not in PRESETS:
+            named = next((p for v, p in _SIGNS.items() if _is_on(variables.get(v))), "production")
+        return cls.preset(named, **changes)
+
+    @classmethod
+    def problems(cls, settings: Mapping[str, Any]) -> list[str]:
+        """Return what is wrong with a mapping of settings; nothing if `from_dict` takes it."""
+        try:
+            cls.from_dict(settings)
+        except ConfigurationError as error:
+            return [str(error)]
+        return []
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the settings to a JSON file, as `from_file` reads it; keys and secrets too."""
+        text = msgspec.json.format(msgspec.json.encode(self.to_dict()))
+        Path(path).write_bytes(text)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields and their values, as `from_dict` takes them."""
@@ -201,6 +334,44 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def replace(self, **changes: Any) -> TokenConfig:
         """Return this configuration with some settings changed."""
         return msgspec.structs.replace(self, **changes)
+
+
+_SIGNS: Final = {
+    "PYTEST_CURRENT_TEST": "testing",
+    "TESTING": "testing",
+    "DEBUG": "development",
+}
+_LIMITS: Final = tuple(
+    f for f in TokenConfig.__struct_fields__ if f.endswith(("_token_limit", "_usd"))
+)
+
+
+def _is_on(text: str | None) -> bool:
+    return text is not None and text.lower() not in ("0", "false", "no", "off")
+
+
+def _not_in_environment(settings: Mapping[str, Any]) -> dict[str, Any]:
+    given = {name for name, variable in VARIABLES.items() if os.environ.get(variable)}
+    return {name: value for name, value in settings.items() if name not in given}
+
+
+def _check_budgets(config: TokenConfig) -> None:
+    for name in _LIMITS:
+        limit = getattr(config, name)
+        if limit is not None and not 0 <= limit < float("inf"):
+            raise ConfigurationError(f"{VARIABLES[name]} must be at least 0, not {limit!r}")
+    for name, choices in _CHOICES.items():
+        chosen = getattr(config, name)
+        if chosen not in choices:
+            raise ConfigurationError(
+                f"{VARIABLES[name]}={chosen!r} is none of {', '.join(choices)}"
+            )
+    for name in ("alert_at", "compression_threshold"):
+        part = getattr(config, name)
+        if not 0 < part <= 1:
+            raise ConfigurationError(
+                f"{VARIABLES[name]} must lie above 0 and at most at 1, not {part!r}"
+            )
 
 
 _fields_with_variable = [name for name in TokenConfig.__struct_fields__ if name != "cost_rates"]
