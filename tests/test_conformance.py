@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ pytestmark = [
     ),
 ]
 
+ANY_VERSIONS = bool(os.environ.get("CONFORMANCE_OF_ANY_VERSIONS"))
+"""Whether scenarios may lack what a framework of another version cannot do or does not tell."""
+
 HAS_SWITCH = "wire_taps" in TokenConfig.__struct_fields__
 WAYS = ("callbacks only", "with taps", "all handlers") if HAS_SWITCH else ("callbacks only",)
 
@@ -63,11 +67,13 @@ def test_scenario(tmp_path: Path, framework: str, scenario: Scenario, way: str) 
 
     with LoopbackProvider(keep_alive=False) as provider:
         result = run_with_tracker(framework, scenario, provider, config)
-    if result.verdict == "skipped" and "No module named" in str(result.reason):
+    if result.verdict == "skipped" and (ANY_VERSIONS or "No module named" in str(result.reason)):
         pytest.skip(result.reason or "")
 
     if way == "callbacks only" and scenario.only_wire_tells:
         assert result.verdict in {"unreported", "under"}
+        return
+    if ANY_VERSIONS and result.verdict == "unreported":
         return
     assert result.reason is None
     assert result.verdict == ("unreported" if scenario.unreported else "exact")

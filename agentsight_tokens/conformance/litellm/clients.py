@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 from agentsight_tokens.conformance.clients import Clients
 
 __all__ = ["D", "LiteLLMClients", "litellm", "said"]
 
+# Else importing it asks the network for prices.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # noqa: TID251  # not a reading
 litellm: Any = importlib.import_module("litellm")  # its types change from version to version
 litellm.suppress_debug_info = True  # printed on stdout, where a program's own output goes
 

@@ -178,8 +178,9 @@ def aclosed(kit: LlamaIndexClients) -> None:
 
 
 def broken(kit: LlamaIndexClients) -> None:
+    model = kit.openai()
     with suppress(Exception):
-        list(kit.openai().stream_complete("[[in=101 out=7 chunks=3 text=abc break=2]]"))
+        list(model.stream_complete("[[in=101 out=7 chunks=3 text=abc break=2]]"))
 
 
 def never_drained(kit: LlamaIndexClients) -> None:
