@@ -33,7 +33,7 @@ class Handler(Protocol):
     name: ClassVar[str]
     """The name by which `AGENTSIGHT_TOKEN_HANDLER_TYPE` selects the handler."""
     framework: ClassVar[str]
-    """The framework's top-level module; where it is absent, the handler is skipped."""
+    """The framework's module; where it is absent, the handler is skipped."""
     extra: ClassVar[str]
     """What installs the framework: `pip install '<extra>'`."""
 
@@ -97,7 +97,7 @@ def _activate_one(point: EntryPoint, config: TokenConfig, *, is_asked_for: bool)
         if point.name in _installed:
             return "active"
         handler_class: type[Handler] = point.load()
-        if importlib.util.find_spec(handler_class.framework) is None:
+        if not _is_installed(handler_class.framework):
             reason = (
                 f"no module named {handler_class.framework!r}; "
                 f"install it with: pip install {handler_class.extra!r}"
@@ -113,3 +113,10 @@ def _activate_one(point: EntryPoint, config: TokenConfig, *, is_asked_for: bool)
         handler.install(meter, config)
         _installed[point.name] = handler
         return "active"
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it is in is absent, too
+        return False

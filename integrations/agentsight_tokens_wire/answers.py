@@ -36,6 +36,15 @@ class Answer(msgspec.Struct):
     prompt_filter_results: Any = None
     prompt: Any = None
     kv_transfer_params: Any = None
+    usageMetadata: Any = None
+    modelVersion: Any = None
+    responseId: Any = None
+    candidates: msgspec.Raw = msgspec.Raw()
+    """What Gemini generated, among which are its searches; still to be decoded."""
+    predictions: msgspec.Raw = msgspec.Raw()
+    """Embeddings of Vertex AI, still to be decoded."""
+    embeddings: msgspec.Raw = msgspec.Raw()
+    """Embeddings of Gemini, still to be decoded."""
 
 
 _decoder = msgspec.json.Decoder(Answer)

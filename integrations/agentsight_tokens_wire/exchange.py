@@ -17,7 +17,7 @@ from .errors import CANCELLATIONS, is_unbilled
 
 __all__ = ["Endpoint", "Exchange"]
 
-_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
+_USAGE: Final = re.compile(rb'"usage(?:Metadata)?"\s*:\s*\{')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Exchange:
         if not self._has_token and self.endpoint.first_token.search(event):
             self._has_token = True
             self.call.first_token()
-        if b'"usage"' in event and _USAGE.search(event):
+        if b'"usage' in event and _USAGE.search(event):
             told = read_json(event)
             if told is not None and self.endpoint.tells_usage(told):
                 self._last = told
