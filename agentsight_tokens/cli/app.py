@@ -20,6 +20,7 @@ from .outbox import outbox
 from .prices import prices
 from .reconcile import reconcile
 from .report import report
+from .serve import serve
 
 __all__ = ["app", "run"]
 
@@ -68,6 +69,7 @@ app.command()(doctor)
 app.add_typer(outbox, name="outbox")
 app.add_typer(prices, name="prices")
 app.command()(reconcile)
+app.command()(serve)
 
 
 def run() -> None:
