@@ -117,6 +117,8 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """AGENTSIGHT_STREAM_USAGE: ask providers to report what a stream used."""
     capture_embeddings: bool = _setting("AGENTSIGHT_CAPTURE_EMBEDDINGS", _flag, default=True)
     """AGENTSIGHT_CAPTURE_EMBEDDINGS: count embeddings, for which frameworks fire no event."""
+    wire_taps: bool = _setting("AGENTSIGHT_WIRE_TAPS", _flag, default=True)
+    """AGENTSIGHT_WIRE_TAPS: read beneath frameworks what the SDKs are told; off, callbacks only."""
     outbox_max_mb: int = _setting("AGENTSIGHT_OUTBOX_MAX_MB", _whole, default=64)
     """AGENTSIGHT_OUTBOX_MAX_MB: the size at which cycles are no longer sealed but grow."""
     outbox_max_days: float = _setting("AGENTSIGHT_OUTBOX_MAX_DAYS", _number, default=7.0)

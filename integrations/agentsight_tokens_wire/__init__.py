@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from .beneath import install_taps
+
+__all__ = ["install_taps"]

@@ -116,7 +116,8 @@ class Tap:
         known: dict[str, Any] = {}
         for surroundings in self._surroundings:
             with contained("surroundings of a call"):
-                known.update(surroundings())
+                found = surroundings()
+                known.update({name: value for name, value in found.items() if value is not None})
         try:
             return self._begin_among(meter, operation, model, provider, known)
         except InvalidScopeError as error:  # the call is counted, whatever its names are
