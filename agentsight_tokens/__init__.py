@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .errors import UnknownHandlerError as UnknownHandlerError
     from .errors import UnknownModelError as UnknownModelError
     from .errors import UnknownResponseError as UnknownResponseError
+    from .middleware import TokenMiddleware as TokenMiddleware
+    from .middleware import cheaper_model as cheaper_model
     from .pricing import MODEL_PRICING as MODEL_PRICING
     from .pricing import CostBreakdown as CostBreakdown
     from .pricing import CostEstimator as CostEstimator
@@ -80,6 +82,7 @@ _MODULES = {
     "TokenBudgetManager": "budgets",
     "TokenConfig": "config",
     "TokenCounter": "counting",
+    "TokenMiddleware": "middleware",
     "TokenUsage": "usage",
     "UnknownHandlerError": "errors",
     "UnknownModelError": "errors",
@@ -89,6 +92,7 @@ _MODULES = {
     "UsageTracker": "usage_tracker",
     "auto_compress_context": "context",
     "calculate_cost": "pricing",
+    "cheaper_model": "middleware",
     "check_budget": "budgets",
     "get_global_usage": "tracker",
     "log_budget_alert": "budgets",

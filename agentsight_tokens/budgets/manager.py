@@ -92,7 +92,10 @@ class BudgetManager:
         """Begin anew in a child: another thread of the parent may have held the lock."""
         self._lock = RLock()
 
-    # -- budgets -----------------------------------------------------------------------------
+    @property
+    def is_remote(self) -> bool:
+        """Whether reserving waits for a network, so that an event loop should not."""
+        return self._store.is_remote
 
     def set_budget(
         self, budget: Budget, *, scope: BudgetScope = "global", entity_id: str = "*"
@@ -129,8 +132,6 @@ class BudgetManager:
     def on_alert(self, callback: AlertCallback) -> None:
         """Call `callback(alert)` at each level of a window, once; what it raises is logged."""
         self._alarms.callbacks.append(callback)
-
-    # -- calls -------------------------------------------------------------------------------
 
     def reserve(  # each is a fact of the call
         self,

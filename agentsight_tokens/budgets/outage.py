@@ -168,8 +168,6 @@ class WatchedStore:
         self._came_back()
         self._store.close()
 
-    # -- while the store is away -------------------------------------------------------------
-
     def _is_there(self) -> bool:
         return not self._pause or self._monotonic() >= self._away_until
 

@@ -1,0 +1,151 @@
+"""Caller: what is done before and after each call, whoever sends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final, Literal, NamedTuple
+
+from agentsight_tokens.budgets import BudgetManager
+from agentsight_tokens.budgets.guard import BudgetGuard
+from agentsight_tokens.context import CompressionResult, ContextMonitor
+from agentsight_tokens.faults import contained
+from agentsight_tokens.ids import time_ordered_id
+from agentsight_tokens.meter import Recorder
+from agentsight_tokens.scope import current_attribution
+from agentsight_tokens.usage import Operation
+
+from .arguments import CallArguments
+from .outcome import UsageReader
+from .routing import Route, RouteRequest
+from .run import Run
+
+__all__ = ["CallFacts", "Caller", "Enforcement"]
+
+_logger: Final = logging.getLogger("agentsight_tokens")
+
+Enforcement = Literal["track", "warn", "enforce"]
+"""Whether budgets only count, or also warn, or stop calls."""
+
+
+class CallFacts(NamedTuple):
+    """What is said of all calls of a function, besides their arguments."""
+
+    model: str | None = None
+    provider: str | None = None
+    operation: Operation = "chat"
+
+
+class Caller:
+    """
+    Prepares calls: compresses their messages, chooses their model, reserves their budget.
+
+    Args:
+        tracker: What counts.
+        budgets: The budgets; None without any.
+        context: Compresses messages; None leaves them as they are.
+        enforcement: What happens at a limit.
+        route: Chooses models; None leaves them as they are.
+        output_tokens: What is held for the output of a call that sets no maximum.
+    """
+
+    def __init__(  # each is a part of its own
+        self,
+        tracker: Recorder,
+        *,
+        budgets: BudgetManager | None,
+        context: ContextMonitor | None,
+        enforcement: Enforcement,
+        route: Route | None,
+        output_tokens: int | None,
+    ) -> None:
+        self._tracker = tracker
+        self._budgets = budgets
+        self._guard = None if budgets is None else BudgetGuard(budgets, output_tokens=output_tokens)
+        self._context = context
+        self._enforcement = enforcement
+        self._route = route
+        # Calls that name no session still have one, and not that of another process.
+        self._session_id = time_ordered_id()
+
+    def run(self, arguments: CallArguments, reader: UsageReader | None = None) -> Run:
+        """Return the run of a call that is about to begin."""
+        return Run(self._tracker, arguments, guard=self._guard, reader=reader)
+
+    def prepare(self, run: Run, facts: CallFacts) -> None:
+        """
+        Do everything that comes before a call, in its scope.
+
+        Raises:
+            BudgetExceededError: If a budget does not allow the call and it is enforced.
+        """
+        arguments = run.arguments
+        with contained("compressing a context"):
+            messages = self.crowded(arguments.messages, arguments.model or facts.model)
+            if messages is not None and self._context is not None:
+                result = self._context.compress(messages, model=arguments.model or facts.model)
+                arguments.set_prompt(_reported(result))
+        self._begin(run, facts)
+        run.hold(self._enforcement)
+
+    async def aprepare(self, run: Run, facts: CallFacts) -> None:
+        """Do what `prepare` does, and keep the event loop from waiting for a network."""
+        arguments = run.arguments
+        with contained("compressing a context"):
+            messages = self.crowded(arguments.messages, arguments.model or facts.model)
+            if messages is not None and self._context is not None:
+                model = arguments.model or facts.model
+                result = await self._context.acompress(messages, model=model)
+                arguments.set_prompt(_reported(result))
+        self._begin(run, facts)
+        if self._budgets is not None and self._budgets.is_remote:
+            await asyncio.to_thread(run.hold, self._enforcement)
+        else:
+            run.hold(self._enforcement)
+
+    def crowded(self, messages: list[Any] | None, model: str | None) -> list[Any] | None:
+        """Return the messages if they fill more of the window than they should."""
+        if self._context is None or not messages:
+            return None
+        report = self._context.inspect(messages, model=model)
+        return messages if report.should_compress else None
+
+    def _begin(self, run: Run, facts: CallFacts) -> None:
+        with contained("beginning a call"):
+            model = run.arguments.model or facts.model
+            if self._route is not None and model is not None:
+                chosen = self._chosen(model, run)
+                if chosen is not None:
+                    run.arguments.set_model(chosen)
+                    model = chosen
+            run.begin(
+                facts.operation,
+                model=model,
+                provider=facts.provider,
+                session_id=self._session_id,
+            )
+
+    def _chosen(self, model: str, run: Run) -> str | None:
+        status = None
+        if self._budgets is not None:
+            scope = current_attribution().scope
+            status = self._budgets.status(
+                model=model,
+                org_id=scope.org_id,
+                user_id=scope.user_id,
+                agent=scope.agent,
+                feature=scope.feature,
+                session_id=scope.session_id or self._session_id,
+                conversation_id=scope.conversation_id,
+            )
+        return self._route and self._route(RouteRequest(model, run.arguments.prompt, status))
+
+
+def _reported(result: CompressionResult) -> list[Any]:
+    _logger.info(
+        "Context compressed: %d tokens to %d (%s)",
+        result.tokens_before,
+        result.tokens_after,
+        ", ".join(result.strategies) or "nothing could be left out",
+    )
+    return result.messages

@@ -1,0 +1,246 @@
+"""Run: one call of a wrapped function, from its arguments to its settlement."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from agentsight_tokens.budgets.guard import BudgetGuard, CallRequest
+from agentsight_tokens.budgets.reservation import Reservation
+from agentsight_tokens.errors import BudgetExceededError
+from agentsight_tokens.faults import contained
+from agentsight_tokens.meter import OpenCall, Recorder, meter
+from agentsight_tokens.scope import Attribution, ScopeEntry
+from agentsight_tokens.usage import Operation, UsageRecord
+
+from .arguments import CallArguments
+from .outcome import (
+    Outcome,
+    UsageReader,
+    failed,
+    label,
+    merged,
+    read_answer,
+    told_by_texts,
+)
+
+__all__ = ["HANDLER", "Run", "Witness"]
+
+_logger: Final = logging.getLogger("agentsight_tokens")
+
+HANDLER: Final = "middleware"
+"""The handler of the calls that only the middleware saw."""
+
+
+class Witness:
+    """
+    Passes records on to a tracker, and remembers them for the run that caused them.
+
+    Args:
+        tracker: What counts.
+    """
+
+    def __init__(self, tracker: Recorder) -> None:
+        self._tracker = tracker
+        self.records: list[UsageRecord] = []
+
+    def receive(self, record: UsageRecord) -> UsageRecord | None:
+        """Price, keep and count a record; None when the call was counted before."""
+        counted = self._tracker.receive(record)
+        if counted is not None:
+            self.records.append(counted)
+        return counted
+
+
+class RunScope(ScopeEntry):
+    """The scope of a run, which is entered again for each step of its stream."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run, owner: Witness, fields: dict[str, object]) -> None:
+        super().__init__(owner, fields)
+        self._run = run
+
+    def __enter__(self) -> ScopeEntry:
+        self.enter(depth=2)
+        # Calls are known to belong together by their attribution, which is made but once.
+        self._run.attribution = self.attribution = self._run.attribution or self.attribution
+        return self
+
+
+class Run:
+    """
+    A call of a wrapped function, from its arguments to its settlement.
+
+    It is counted once: by the handler that captures it, if one does, else by what its answer
+    says.
+
+    Args:
+        tracker: What counts.
+        arguments: The call's arguments.
+        guard: Holds budgets; None without any.
+        reader: Reads the usage of answers of your own.
+    """
+
+    def __init__(
+        self,
+        tracker: Recorder,
+        arguments: CallArguments,
+        *,
+        guard: BudgetGuard | None,
+        reader: UsageReader | None,
+    ) -> None:
+        self.arguments = arguments
+        self.attribution: Attribution | None = None
+        self._guard = guard
+        self._reader = reader
+        self._witness = Witness(tracker)
+        self._call: OpenCall | None = None
+        self._request: CallRequest | None = None
+        self._reservation: Reservation | None = None
+        self._told: Outcome | None = None
+        self._texts: list[str] = []
+        self._has_ended = False
+
+    def scope(self, fields: dict[str, object]) -> ScopeEntry:
+        """Return the scope in which the function, and each step of its stream, is to run."""
+        return RunScope(self, self._witness, fields)
+
+    def begin(
+        self, operation: Operation, *, model: str | None, provider: str | None, session_id: str
+    ) -> CallRequest:
+        """Begin the call, in the scope in force; return what a guard is to be asked."""
+        self._call = meter.begin(HANDLER, operation, model=model, provider=provider)
+        scope = self._call.scope
+        if scope.session_id is None and scope.conversation_id is None:
+            scope = scope.replace(session_id=session_id)
+        self._request = CallRequest(
+            scope,
+            operation=operation,
+            model=model,
+            provider=provider,
+            prompt=self.arguments.prompt,
+            max_output_tokens=self.arguments.max_output_tokens,
+            choices=self.arguments.choices,
+            tools=self.arguments.tools,
+        )
+        return self._request
+
+    def hold(self, enforcement: str) -> None:
+        """
+        Reserve what the call may use.
+
+        Args:
+            enforcement: `enforce`; `warn` says what would be refused, `track` holds nothing.
+
+        Raises:
+            BudgetExceededError: If a budget does not allow the call and it is enforced.
+        """
+        guard, request = self._guard, self._request
+        if guard is None or request is None or enforcement == "track":
+            return
+        try:
+            self._reservation = guard.reserve(request, may_clamp=self.arguments.limits_output)
+        except BudgetExceededError as error:
+            if enforcement == "enforce":
+                self.refuse()
+                raise
+            _logger.warning("not enforced: %s", error)
+            return
+        if self._reservation.is_clamped:
+            self.arguments.set_max_output_tokens(
+                self._reservation.max_output_tokens // request.choices
+            )
+
+    def refuse(self) -> None:
+        """End the call: it was never sent."""
+        self._finish(Outcome(was_sent=False))
+
+    def note(self, chunk: Any) -> None:
+        """Take what a chunk of a stream says."""
+        if self._call is not None:
+            self._call.first_token()
+        if self._reservation is not None:
+            self._reservation.renew()
+        with contained("reading a chunk"):
+            if isinstance(chunk, str):
+                self._texts.append(chunk)
+            else:
+                self._told = merged(self._told, self._read(chunk))
+
+    def end(self, answer: Any = None) -> None:
+        """End the call with its answer, or after the last chunk of its stream."""
+        outcome = self._told
+        with contained("reading an answer"):
+            if isinstance(answer, str):
+                self._texts.append(answer)
+            elif answer is not None:
+                outcome = self._read(answer)
+            if outcome is None and self._texts:
+                outcome = told_by_texts(self.arguments.prompt, self._texts, self._model)
+        self._finish(outcome or Outcome(unreported_reason="provider_silent"))
+        if answer is not None and self._witness.records:
+            with contained("labelling an answer"):
+                label(answer, self._witness.records)
+
+    def fail(self, error: BaseException) -> None:
+        """End the call with what it raised; a stream may have told some use before."""
+        outcome = failed(error)
+        if self._told is not None and self._told.usage is not None:
+            outcome = self._told._replace(status="partial", error_type=outcome.error_type)
+        self._finish(outcome)
+
+    @property
+    def _model(self) -> str | None:
+        return self._request.model if self._request else None
+
+    def _read(self, answer: Any) -> Outcome | None:
+        provider = self._request.provider if self._request else None
+        return read_answer(answer, provider, self._reader)
+
+    def _finish(self, outcome: Outcome) -> None:
+        if self._has_ended or self._call is None:
+            return
+        self._has_ended = True
+        try:
+            with contained("counting a call"):
+                self._count(self._call, outcome)
+        finally:
+            with contained("settling a call"):
+                self._settle(outcome)
+
+    def _count(self, call: OpenCall, outcome: Outcome) -> None:
+        meter.settle()
+        if not outcome.was_sent and not self._witness.records:
+            call.drop()
+            return
+        # A handler that captured the call in another context has not told this one so.
+        call.has_record = call.has_record or bool(self._witness.records)
+        call.finish(
+            outcome.usage,
+            model=outcome.model,
+            provider=outcome.provider,
+            status=outcome.status,
+            source=outcome.source,
+            unreported_reason=outcome.unreported_reason,
+            response_id=outcome.response_id,
+            service_tier=outcome.service_tier,
+            error_type=outcome.error_type,
+        )
+
+    def _settle(self, outcome: Outcome) -> None:
+        guard, request, reservation = self._guard, self._request, self._reservation
+        if guard is None or request is None:
+            return
+        records = list(self._witness.records)
+        if reservation is not None:
+            if records:
+                guard.settle(reservation, records.pop(0))
+            elif not outcome.was_sent:
+                guard.settle(reservation, None)
+            elif outcome.usage is None and outcome.status != "ok":
+                reservation.cancel()
+            else:
+                reservation.settle(outcome.usage)
+        for record in records:  # of an agent that made several calls
+            guard.add(request, record)

@@ -1,0 +1,247 @@
+"""TokenMiddleware: any callable, counted, budgeted and kept in its context."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, overload
+
+from agentsight_tokens.budgets import Budget, BudgetManager
+from agentsight_tokens.budgets.configured import configured_manager
+from agentsight_tokens.config import TokenConfig
+from agentsight_tokens.context import ContextMonitor
+from agentsight_tokens.privacy import hashed_user_id
+from agentsight_tokens.tracker import ConversationTracker
+from agentsight_tokens.usage import Operation, Scope
+
+from .arguments import CallArguments, signature_of
+from .caller import Caller, CallFacts, Enforcement
+from .outcome import UsageReader
+from .routing import Route
+from .run import Run
+from .streams import AsyncStream, Stream, is_async_stream, is_stream
+
+__all__ = ["TokenMiddleware"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Wrapping(NamedTuple):
+    """How one function is wrapped."""
+
+    signature: inspect.Signature | None
+    facts: CallFacts
+    prompt: str | None
+    usage: UsageReader | None
+    scope: dict[str, object]
+
+
+class TokenMiddleware:
+    """
+    Counts the calls of a callable, holds budgets for them and compresses their context.
+
+    Args:
+        tracker: Where calls are counted; a tracker of its own when None.
+        budgets: A manager, or a budget of all calls together, kept in this process's memory.
+        context: Compresses messages that fill its window beyond its threshold.
+        enforcement: `track` only counts, `warn` logs what would be stopped, `enforce` stops it.
+        route: Chooses the model of each call, for example by what is left of a budget.
+        output_tokens: What is held for the output of a call that sets no maximum.
+    """
+
+    def __init__(  # each is a part of its own
+        self,
+        tracker: ConversationTracker | None = None,
+        *,
+        budgets: BudgetManager | Budget | None = None,
+        context: ContextMonitor | None = None,
+        enforcement: Enforcement = "enforce",
+        route: Route | None = None,
+        output_tokens: int | None = None,
+    ) -> None:
+        if enforcement not in ("track", "warn", "enforce"):
+            raise ValueError(f"enforcement is track, warn or enforce, not {enforcement!r}")
+        if isinstance(budgets, Budget):
+            manager = BudgetManager()
+            manager.set_budget(budgets)
+            budgets = manager
+        self.tracker = tracker or ConversationTracker()
+        self.budgets = budgets
+        self.context = context
+        self._caller = Caller(
+            self.tracker,
+            budgets=budgets,
+            context=context,
+            enforcement=enforcement,
+            route=route,
+            output_tokens=output_tokens,
+        )
+
+    @classmethod
+    def from_config(
+        cls,
+        config: TokenConfig | Mapping[str, Any] | str | None = None,
+        *,
+        tracker: ConversationTracker | None = None,
+        enforcement: Enforcement = "enforce",
+        route: Route | None = None,
+    ) -> TokenMiddleware:
+        """
+        Return the middleware that a configuration asks for.
+
+        Args:
+            config: A configuration, its `to_dict()`, the name of a preset, or None for the
+                preset of the environment in which this runs.
+            tracker: Where calls are counted; one of this configuration when None.
+            enforcement: `track` and `warn` are for the first phases of a migration.
+            route: Chooses the model of each call.
+
+        Raises:
+            ConfigurationError: If it cannot be read.
+        """
+        if config is None:
+            config = TokenConfig.detected()
+        elif isinstance(config, str):
+            config = TokenConfig.preset(config)
+        elif not isinstance(config, TokenConfig):
+            config = TokenConfig.from_dict(config)
+        threshold = config.compression_threshold
+        return cls(
+            tracker or ConversationTracker(config=config),
+            budgets=configured_manager(config, conceal=partial(_hashed, config=config)),
+            context=ContextMonitor(threshold=threshold) if config.compress_context else None,
+            enforcement=enforcement,
+            route=route,
+            output_tokens=config.budget_output_tokens,
+        )
+
+    @overload
+    def wrap(self, function: _F, **options: Any) -> _F: ...
+
+    @overload
+    def wrap(self, function: None = None, **options: Any) -> Callable[[_F], _F]: ...
+
+    def wrap(  # each is a fact that only the caller knows
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        operation: Operation = "chat",
+        prompt: str | None = None,
+        usage: UsageReader | None = None,
+        **scope: object,
+    ) -> Any:
+        """
+        Return a function that does what the given one does, counted and within its budgets.
+
+        Functions, coroutine functions, generators and asynchronous generators stay what they
+        are; streams that a function returns are counted to their end. Without a function, a
+        decorator is returned.
+
+        Args:
+            function: What sends the call to a model.
+            model: The model, where the function's arguments do not name it.
+            provider: Who serves it.
+            operation: What the call does.
+            prompt: The parameter that holds the messages or the text, where its name does not
+                tell.
+            usage: Reads what the function's answers say that they used, where they are of no
+                provider's shape.
+            **scope: Scope fields of its calls: agent, feature, user_id, org_id, session_id,
+                conversation_id, tags.
+
+        Raises:
+            InvalidScopeError: For a field that no scope has.
+        """
+        if function is None:
+            return lambda function: self.wrap(
+                function,
+                model=model,
+                provider=provider,
+                operation=operation,
+                prompt=prompt,
+                usage=usage,
+                **scope,
+            )
+        Scope().replace(**scope)
+        facts = CallFacts(model, provider, operation)
+        wrapping = Wrapping(signature_of(function), facts, prompt, usage, dict(scope))
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def acall(*args: Any, **kwargs: Any) -> Any:
+                return await self._acall(function, wrapping, args, kwargs)
+
+            return acall
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._call(function, wrapping, args, kwargs)
+
+        return call
+
+    def langchain_agent(self) -> Any:
+        """
+        Return the middleware for `langchain.agents.create_agent(..., middleware=[...])`.
+
+        Raises:
+            ImportError: If langchain is not installed.
+        """
+        from .agent import agent_middleware
+
+        return agent_middleware(self._caller, self.context)
+
+    def _call(self, function: Callable[..., Any], wrapping: Wrapping, *sent: Any) -> Any:
+        run = self._run(wrapping, *sent)
+        try:
+            with run.scope(wrapping.scope):
+                self._caller.prepare(run, wrapping.facts)
+                answer = function(*run.arguments.args, **run.arguments.kwargs)
+        except BaseException as error:
+            run.fail(error)
+            raise
+        if inspect.isawaitable(answer):
+            return _awaited(run, answer, wrapping.scope)
+        return _returned(run, answer, wrapping.scope)
+
+    async def _acall(self, function: Callable[..., Any], wrapping: Wrapping, *sent: Any) -> Any:
+        run = self._run(wrapping, *sent)
+        try:
+            with run.scope(wrapping.scope):
+                await self._caller.aprepare(run, wrapping.facts)
+                answer = await function(*run.arguments.args, **run.arguments.kwargs)
+        except BaseException as error:
+            run.fail(error)
+            raise
+        return _returned(run, answer, wrapping.scope)
+
+    def _run(self, wrapping: Wrapping, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+        arguments = CallArguments(wrapping.signature, args, kwargs, prompt_name=wrapping.prompt)
+        return self._caller.run(arguments, wrapping.usage)
+
+
+async def _awaited(run: Run, answer: Awaitable[Any], scope: dict[str, object]) -> Any:
+    try:
+        with run.scope(scope):
+            answer = await answer
+    except BaseException as error:
+        run.fail(error)
+        raise
+    return _returned(run, answer, scope)
+
+
+def _returned(run: Run, answer: Any, scope: dict[str, object]) -> Any:
+    """Return an answer whose run has ended, or a stream that will end it."""
+    if is_stream(answer):
+        return Stream(run, answer, scope)
+    if is_async_stream(answer):
+        return AsyncStream(run, answer, scope)
+    run.end(answer)
+    return answer
+
+
+def _hashed(user_id: str, config: TokenConfig) -> str:
+    return hashed_user_id(user_id, config) or user_id
