@@ -14,7 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from threading import Lock
+from threading import RLock
 from typing import Final, ParamSpec, TypeVar
 
 from .errors import BudgetExceededError
@@ -25,7 +25,8 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _logger: Final = logging.getLogger("agentsight_tokens")
-_lock = Lock()
+# Reentrant: the garbage collector may end a stream, and so record its call, anywhere.
+_lock = RLock()
 _counts: Final[Counter[str]] = Counter()
 _raises = False
 
@@ -106,7 +107,7 @@ def raising_faults() -> Iterator[None]:
 
 def _begin_anew_in_child() -> None:
     global _lock
-    _lock = Lock()  # another thread of the parent may have held it
+    _lock = RLock()  # another thread of the parent may have held it
 
 
 os.register_at_fork(after_in_child=_begin_anew_in_child)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from random import Random
-from threading import Lock
+from threading import RLock
 
 __all__ = ["time_ordered_id"]
 
-_lock = Lock()
+# Reentrant: the garbage collector may end a stream, and so record its call, anywhere.
+_lock = RLock()
 _last_ms = 0
 _sequence = 0
 # Seeded by the operating system; an id must be unique, not secret.
@@ -38,7 +39,7 @@ def time_ordered_id() -> str:
 
 def _begin_anew_in_child() -> None:
     global _lock, _random
-    _lock = Lock()  # another thread of the parent may have held it
+    _lock = RLock()  # another thread of the parent may have held it
     _random = Random()  # noqa: S311  # the parent goes on with its own
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -42,7 +43,8 @@ def field(source: Any, *names: str) -> Any:
     """Return the first of the fields that is there and not None; None when there is none."""
     if source is None:
         return None
-    fields = source if isinstance(source, Mapping) else _fields_of_model(source)
+    kind = _kind_of(type(source))  # type: ignore[arg-type]  # mypy takes a type for unhashable
+    fields = source if kind == "mapping" else _fields_of_model(source) if kind == "model" else None
     for name in names:
         value = getattr(source, name, None) if fields is None else fields.get(name)
         if value is not None and type(value).__name__ not in _UNSET_TYPES:
@@ -50,14 +52,20 @@ def field(source: Any, *names: str) -> Any:
     return None
 
 
-def _fields_of_model(source: Any) -> Mapping[str, Any] | None:
+@lru_cache(maxsize=1024)
+def _kind_of(source_type: type) -> Literal["mapping", "model", "object"]:
+    """Return how a type's fields are read; asked once a type, as the answer takes a while."""
+    if issubclass(source_type, Mapping):
+        return "mapping"
+    return "model" if hasattr(source_type, "__pydantic_validator__") else "object"
+
+
+def _fields_of_model(source: Any) -> Mapping[str, Any]:
     """
     Return the fields of a pydantic model, those that its class does not know included.
 
     Asking a model for an attribute that it lacks takes it ten times as long as a dict.
     """
-    if not hasattr(type(source), "__pydantic_validator__"):
-        return None
     fields: dict[str, Any] = source.__dict__
     extra: dict[str, Any] | None = source.__pydantic_extra__
     return {**extra, **fields} if extra else fields

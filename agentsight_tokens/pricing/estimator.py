@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import datetime
-from threading import Lock
+from threading import RLock
 from typing import Any, Final
 
 from agentsight_tokens.config import COST_RATE_PREFIXES, environment_variables
@@ -68,7 +68,7 @@ class CostEstimator:
             _check_rate(name, rate)
         self._prices_file = prices_file or variables.get("AGENTSIGHT_PRICES_FILE")
         self._deployments = dict(deployments or {})
-        self._lock = Lock()
+        self._lock = RLock()
         self._opened: PriceBook | None = None
         self._plain: dict[str | None, tuple[int, int, int, str, RateCard, int]] = {}
         self._warned: set[tuple[str, str | None]] = set()
