@@ -22,6 +22,7 @@ from agentsight_tokens.conformance import (
 from agentsight_tokens.conformance.clients import expect_failure
 from agentsight_tokens.conformance.figures import COUNTED
 from agentsight_tokens.conformance.scenario import judged
+from agentsight_tokens.faults import fault_counts
 from agentsight_tokens.handlers import registered_handlers
 from agentsight_tokens.testing import LoopbackProvider
 
@@ -65,8 +66,11 @@ def test_scenario(tmp_path: Path, framework: str, scenario: Scenario, way: str) 
     if HAS_SWITCH:
         config = config.replace(wire_taps=way != "callbacks only")
 
+    faults = fault_counts()
+
     with LoopbackProvider(keep_alive=False) as provider:
         result = run_with_tracker(framework, scenario, provider, config)
+    assert fault_counts() == faults  # LlamaIndex swallows what its handlers raise
     if result.verdict == "skipped" and (ANY_VERSIONS or "No module named" in str(result.reason)):
         pytest.skip(result.reason or "")
 
@@ -213,6 +217,22 @@ def test_share_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
         "under",
         "d: input_tokens 0 of 1, total_tokens 0 of 1",
     )
+
+
+def test_call_that_another_conversation_has_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is counted for a conversation must not be counted for another one as well."""
+
+    def act(kit: Any) -> None:
+        kit.openai().invoke("[[in=1 out=2]]")
+        with kit.meter.conversation("other"):
+            kit.openai().invoke("[[in=1 out=2]]")
+
+    only(monkeypatch, Scenario("twice", act, 1, 2))
+
+    (result,) = run_suite("langchain")
+
+    assert result.verdict == "over"
+    assert str(result.reason).startswith("in another conversation too: input_tokens 2 of 1")
 
 
 def test_versions() -> None:

@@ -21,8 +21,8 @@ class MeterUnderTest(Protocol):
     def conversation(self, conversation_id: str) -> AbstractContextManager[object]:
         """Make the calls of a block those of a conversation."""
 
-    def figures(self, conversation_id: str) -> Figures:
-        """Return what was counted for a conversation."""
+    def figures(self, conversation_id: str | None = None) -> Figures:
+        """Return what was counted for a conversation, or for all."""
 
     def send(self, conversation_id: str) -> int | None:
         """
@@ -44,8 +44,8 @@ class TrackerUnderTest:
         """Make the calls of a block those of a conversation."""
         return self.tracker.conversation(conversation_id)
 
-    def figures(self, conversation_id: str) -> Figures:
-        """Return what was counted for a conversation."""
+    def figures(self, conversation_id: str | None = None) -> Figures:
+        """Return what was counted for a conversation, or for all."""
         usage = self.tracker.get_usage(conversation_id=conversation_id)
         partial = self.tracker.get_usage(conversation_id=conversation_id, status="partial")
         return Figures.of(usage, partial_calls=partial.request_count)

@@ -174,18 +174,20 @@ def _switched_on(config: TokenConfig) -> Iterator[ConversationTracker]:
 
 
 def _judged(framework: str, scenario: Scenario, meter: MeterUnderTest) -> Result:
-    if not scenario.shares:
-        counted = meter.figures(scenario.conversation)
-        verdict, reason = judged(scenario.expected, counted)
-        return Result(framework, scenario.name, verdict, scenario.expected, counted, reason)
+    shares = {
+        name: Figures(prompt, completion, prompt + completion)
+        for name, (prompt, completion) in scenario.shares.items()
+    } or {scenario.conversation: scenario.expected}
     found = []
-    for name, (prompt, completion) in scenario.shares.items():
-        share = Figures(prompt, completion, prompt + completion)
-        counted = meter.figures(name)
-        verdict, reason = judged(share, counted)
-        found.append((verdict, f"{name}: {reason}" if reason else None, counted))
-    whole = Figures(*map(sum, zip(*(counted for _, _, counted in found), strict=True)))
-    verdict, reason, _ = min(found, key=lambda each: _WORST_FIRST.index(each[0]))
+    for name, expected in shares.items():
+        verdict, reason = judged(expected, meter.figures(name))
+        found.append((verdict, f"{name}: {reason}" if reason and scenario.shares else reason))
+    verdict, reason = min(found, key=lambda each: _WORST_FIRST.index(each[0]))
+    whole = meter.figures()
+    if verdict in {"exact", "unreported"}:
+        elsewhere, wrong = judged(scenario.expected, whole)
+        if elsewhere == "over":
+            verdict, reason = "over", f"in another conversation too: {wrong}"
     return Result(framework, scenario.name, verdict, scenario.expected, whole, reason)
 
 

@@ -25,7 +25,7 @@ class Peer:
     def reset(self) -> None:
         """Begin a scenario at zero."""
 
-    def figures(self, conversation_id: str) -> Figures:
+    def figures(self, conversation_id: str | None = None) -> Figures:
         """Return what was counted since the last reset."""
         raise NotImplementedError
 
@@ -55,7 +55,7 @@ class UsageMetadata(Peer):
     def reset(self) -> None:
         self.langchain_callback.usage_metadata.clear()
 
-    def figures(self, conversation_id: str) -> Figures:
+    def figures(self, conversation_id: str | None = None) -> Figures:
         found = self.langchain_callback.usage_metadata.values()
         return counted(
             sum(each["input_tokens"] for each in found),
@@ -77,7 +77,7 @@ class OpenAICallback(Peer):
         handler = self.langchain_callback
         handler.prompt_tokens = handler.completion_tokens = handler.total_tokens = 0
 
-    def figures(self, conversation_id: str) -> Figures:
+    def figures(self, conversation_id: str | None = None) -> Figures:
         handler = self.langchain_callback
         return counted(handler.prompt_tokens, handler.completion_tokens, handler.total_tokens)
 
@@ -95,7 +95,7 @@ class TokenCounting(Peer):
     def reset(self) -> None:
         self.handler.reset_counts()
 
-    def figures(self, conversation_id: str) -> Figures:
+    def figures(self, conversation_id: str | None = None) -> Figures:
         return counted(
             self.handler.prompt_llm_token_count,
             self.handler.completion_llm_token_count,
@@ -136,7 +136,7 @@ class OpenInference(Spans):
         for instrumentor in (LangChainInstrumentor(), LlamaIndexInstrumentor()):
             instrumentor.instrument(tracer_provider=provider)
 
-    def figures(self, conversation_id: str) -> Figures:
+    def figures(self, conversation_id: str | None = None) -> Figures:
         return counted(
             self.sum("llm.token_count.prompt"),
             self.sum("llm.token_count.completion"),
@@ -161,7 +161,7 @@ class AgentSight(Spans):
     def conversation(self, conversation_id: str) -> Any:
         return self.sdk.conversation(conversation_id)
 
-    def figures(self, conversation_id: str) -> Figures:
+    def figures(self, conversation_id: str | None = None) -> Figures:
         self.sdk.flush()
         cached = self.sum("agentsight.llm.cache_read_tokens")
         written = self.sum("agentsight.llm.cache_write_tokens")
@@ -207,7 +207,7 @@ class Ours(Peer):
     def conversation(self, conversation_id: str) -> Any:
         return self.tracker.conversation(conversation_id)
 
-    def figures(self, conversation_id: str) -> Figures:
+    def figures(self, conversation_id: str | None = None) -> Figures:
         usage = self.tracker.get_usage()
         partial = self.tracker.get_usage(status="partial").request_count
         figures = counted(
