@@ -24,15 +24,12 @@ def patch(module: ModuleType, tap: Tap, patches: Patches) -> None:
         if endpoint is None:
             return None
         body = options.json_data if isinstance(options.json_data, dict) else {}
-        model = body.get("model")
-        call = tap.begin(
-            endpoint.operation,
-            model=model if isinstance(model, str) else None,
+        exchange = tap.begin(
+            BatchResults if endpoint is BATCH_RESULTS else Exchange,
+            endpoint,
+            model=body.get("model"),
             provider=provider_of(client),
         )
-        if call is None:
-            return None
-        kind = BatchResults if endpoint is BATCH_RESULTS else Exchange
-        return Sent(client, kind(call, endpoint))
+        return Sent(client, exchange) if exchange is not None else None
 
     patch_requests(module, begin, patches)

@@ -37,8 +37,7 @@ def patch(module: ModuleType, tap: Tap, patches: Patches) -> None:
         endpoint = endpoint_of(path)
         if endpoint is None:
             return None
-        call = tap.begin(endpoint.operation, model=model_of(path), provider=provider_of(client))
-        return Exchange(call, endpoint) if call is not None else None
+        return tap.begin(Exchange, endpoint, model=model_of(path), provider=provider_of(client))
 
     for name, wrap in _WRAPPERS.items():
         patches.replace(module.BaseApiClient, name, functools.partial(wrap, begin))
@@ -140,6 +139,7 @@ class _Reader:
     def __init__(self, chunks: Any, exchange: Exchange) -> None:
         self._chunks = chunks
         self._exchange = exchange
+        exchange.is_stream = True
         self._is_begun = False
         self._is_done = False
 

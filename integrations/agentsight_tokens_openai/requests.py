@@ -27,18 +27,16 @@ def patch(module: ModuleType, tap: Tap, patches: Patches) -> None:
             exchange = resumed(response_id) if response_id is not None else None
             return Sent(client, exchange) if exchange is not None else None
         body = options.json_data if isinstance(options.json_data, dict) else {}
-        model = body.get("model")
-        call = tap.begin(
-            endpoint.operation,
-            model=model if isinstance(model, str) else None,
+        is_kept = endpoint is RESPONSES and body.get("background") is True
+        exchange = tap.begin(
+            BackgroundExchange if is_kept else Exchange,
+            endpoint,
+            model=body.get("model"),
             provider=provider_of(client),
         )
-        if call is None:
+        if exchange is None:
             return None
-        if endpoint is RESPONSES and body.get("background") is True:
-            return Sent(client, BackgroundExchange(call, endpoint))
-        exchange = Exchange(call, endpoint)
-        if tap.asks_for_usage and call.outer is None and may_ask(client, options):
+        if tap.asks_for_usage and exchange.call.outer is None and may_ask(client, options):
             return SentStream(client, exchange)
         return Sent(client, exchange)
 

@@ -65,7 +65,16 @@ class Exchange:
     told counts also where the program never reads the end.
     """
 
-    __slots__ = ("_event", "_has_token", "_last", "call", "endpoint", "first", "is_stream")
+    __slots__ = (
+        "__weakref__",
+        "_event",
+        "_has_token",
+        "_last",
+        "call",
+        "endpoint",
+        "first",
+        "is_stream",
+    )
 
     def __init__(self, call: OpenCall, endpoint: Endpoint) -> None:
         self.call = call
@@ -76,6 +85,17 @@ class Exchange:
         """The first event of a stream, which names the model, and Anthropic's the input."""
         self._last: Answer | None = None
         self._event = b""
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is a stream whose framework is through with it."""
+        call = self.call
+        return (
+            self.is_stream
+            and call.outer is not None
+            and call.outer.is_finished
+            and not call.is_finished
+        )
 
     def see(self, event: bytes) -> None:
         """Take an event of a stream."""
@@ -136,7 +156,10 @@ class Exchange:
         if body is not None:
             self._finish(read_json(body), ending)
         elif is_unbilled(error):
-            self.call.finish(TokenUsage(), status="error", error_type=name)
+            # A framework that tries again has made one call; one that gives up tells of it.
+            outer = self.call.outer
+            is_told_of = outer is not None and not outer.is_finished
+            self.call.finish(None if is_told_of else TokenUsage(), status="error", error_type=name)
         elif isinstance(error, CANCELLATIONS):
             self._finish(None, _Ending("cancelled", "cancelled", name))
         else:

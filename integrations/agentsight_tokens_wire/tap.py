@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import RLock
 from types import ModuleType
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from weakref import WeakSet
 
 import wrapt
 
@@ -17,6 +19,9 @@ from agentsight_tokens.usage import Operation
 
 from .patches import Patches
 
+if TYPE_CHECKING:
+    from .exchange import Endpoint, Exchange
+
 __all__ = ["Install", "Surroundings", "Tap", "Which"]
 
 Surroundings = Callable[[], dict[str, Any]]
@@ -25,6 +30,7 @@ Surroundings = Callable[[], dict[str, Any]]
 Which = Literal["none", "inside", "all"]
 """Which calls count: none, those that a framework's call surrounds, or all."""
 
+_Exchange = TypeVar("_Exchange", bound="Exchange")
 _ORDER: Final[tuple[Which, ...]] = ("none", "inside", "all")
 
 
@@ -68,16 +74,19 @@ class Tap:
         self._lock = RLock()
         self._installs: list[Install] = []
         self._is_awaiting_import = False
+        atexit.register(self._give_up)
         self._meter: Meter | None = None
         self._calls: Which = "none"
         self._embeddings: Which = "none"
         self._surroundings: tuple[Surroundings, ...] = ()
+        self._under_way: WeakSet[Exchange] = WeakSet()
 
     def install(self, install: Install) -> None:
         """Count what is wanted; each install needs its own uninstall."""
         with self._lock:
             self._installs.append(install)
             self._add_up()
+            install.meter.barriers.append(self.settle)
             if self.patches is not None or self._is_awaiting_import:
                 return
             self._is_awaiting_import = True
@@ -91,16 +100,50 @@ class Tap:
                 return
             self._installs.remove(install)
             self._add_up()
+            install.meter.barriers.remove(self.settle)
             if self._installs:
                 return
             patches, self.patches = self.patches, None
+        self._give_up()
         if patches is not None:
             patches.undo()
 
     def begin(
-        self, operation: Operation, *, model: str | None, provider: str | None
+        self,
+        kind: type[_Exchange],
+        endpoint: Endpoint,
+        *,
+        model: object,
+        provider: str | None,
+    ) -> _Exchange | None:
+        """
+        Begin the call of a request that is about to be sent; None if it does not count.
+
+        Args:
+            kind: The class of its exchange.
+            endpoint: What is asked for.
+            model: The model that is asked for, if it is named.
+            provider: Who is asked, if that is known.
+        """
+        name = model if isinstance(model, str) else None
+        call = self._begun(endpoint.operation, name, provider)
+        if call is None:
+            return None
+        exchange = kind(call, endpoint)
+        with self._lock:
+            self._under_way.add(exchange)
+        return exchange
+
+    def settle(self) -> None:
+        """Finish the streams whose framework is through with them and has not closed them."""
+        with self._lock:
+            left = [each for each in self._under_way if each.is_left]
+        for exchange in left:
+            exchange.cut()
+
+    def _begun(
+        self, operation: Operation, model: str | None, provider: str | None
     ) -> OpenCall | None:
-        """Begin the call of a request that is about to be sent; None if it does not count."""
         meter = self._meter
         which = self._embeddings if operation == "embedding" else self._calls
         if meter is None or which == "none":
@@ -135,6 +178,16 @@ class Tap:
         return meter.begin(
             self.handler, operation, model=model, provider=provider, surrounds=False, **known
         )
+
+    def _give_up(self) -> None:
+        """Count what the streams under way have told; nothing more of them will count."""
+        with self._lock:
+            streams = [
+                each for each in self._under_way if each.is_stream and not each.call.is_finished
+            ]
+        for exchange in streams:
+            with contained("a stream under way"):
+                exchange.cut()
 
     def _add_up(self) -> None:
         installs = tuple(self._installs)
