@@ -43,6 +43,24 @@ HAS_SWITCH = "wire_taps" in TokenConfig.__struct_fields__
 WAYS = ("callbacks only", "with taps", "all handlers") if HAS_SWITCH else ("callbacks only",)
 
 
+KNOWN = {
+    ("langchain", "6 legacy ainvoke", "all handlers"): pytest.mark.xfail(
+        reason="BaseLLM.agenerate starts its runs in tasks, so the SDK's call is not inside",
+        strict=False,
+    ),
+    ("langchain", "6 legacy abatch", "all handlers"): pytest.mark.xfail(
+        reason="BaseLLM.agenerate starts its runs in tasks, so the SDK's call is not inside",
+        strict=False,
+    ),
+    ("llamaindex", "13 closed", "all handlers"): pytest.mark.xfail(
+        reason="the SDK's stream is closed only when it is collected", strict=False
+    ),
+    ("llamaindex", "13 let go", "all handlers"): pytest.mark.xfail(
+        reason="the SDK's stream is closed only when it is collected", strict=False
+    ),
+}
+
+
 def _is_here(framework: str) -> bool:
     module = FRAMEWORKS[framework].module.partition(".")[0]
     return framework in registered_handlers() and importlib.util.find_spec(module) is not None
@@ -50,7 +68,13 @@ def _is_here(framework: str) -> bool:
 
 def cases() -> list[Any]:
     return [
-        pytest.param(framework, scenario, way, id=f"{framework}, {scenario.name}, {way}")
+        pytest.param(
+            framework,
+            scenario,
+            way,
+            id=f"{framework}, {scenario.name}, {way}",
+            marks=KNOWN.get((framework, scenario.name, way), ()),
+        )
         for framework in FRAMEWORKS
         if _is_here(framework)
         for scenario in scenarios_of(framework)
@@ -74,7 +98,7 @@ def test_scenario(tmp_path: Path, framework: str, scenario: Scenario, way: str) 
     if result.verdict == "skipped" and (ANY_VERSIONS or "No module named" in str(result.reason)):
         pytest.skip(result.reason or "")
 
-    if way == "callbacks only" and scenario.only_wire_tells:
+    if way != "all handlers" and scenario.only_wire_tells and result.verdict != "exact":
         assert result.verdict in {"unreported", "under"}
         return
     if ANY_VERSIONS and result.verdict == "unreported":
