@@ -8,7 +8,7 @@ from typing import Any, Final
 from agentsight_tokens.extract import Extracted
 from agentsight_tokens.meter import OpenCall
 from agentsight_tokens.usage import TokenUsage
-from agentsight_tokens_openai.errors import is_unbilled
+from agentsight_tokens_wire.errors import is_unbilled
 
 from .runs import Run
 from .usage import extracted, first_generation, read_answer

@@ -12,7 +12,7 @@ import wrapt
 from agentsight_tokens.config import TokenConfig
 from agentsight_tokens.faults import guarded
 from agentsight_tokens.meter import Meter
-from agentsight_tokens_openai.embeddings import install_embeddings_tap, uninstall_embeddings_tap
+from agentsight_tokens_wire import install_taps
 
 __all__ = ["LangChainHandler"]
 
@@ -33,7 +33,6 @@ class LangChainHandler:
 
     def __init__(self) -> None:
         self._meter: Meter | None = None
-        self._has_tap = False
         self._undo: list[Callable[[], None]] = []
 
     def install(self, meter: Meter, config: TokenConfig) -> None:
@@ -44,16 +43,11 @@ class LangChainHandler:
         _after_import("langchain_core.language_models.chat_models", self._watch_generation)
         if config.stream_usage:
             _after_import("langchain_openai.chat_models.base", self._ask_for_stream_usage)
-        if config.capture_embeddings:
-            self._has_tap = True
-            install_embeddings_tap(meter, surroundings=_surroundings)
+        self._undo.append(install_taps(meter, config, surroundings=_surroundings))
 
     def uninstall(self) -> None:
         """Undo `install`; nothing is counted any more."""
         self._meter = None
-        if self._has_tap:
-            self._has_tap = False
-            uninstall_embeddings_tap(surroundings=_surroundings)
         while self._undo:
             self._undo.pop()()
 

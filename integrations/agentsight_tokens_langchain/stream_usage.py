@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 from agentsight_tokens.faults import guarded
-from agentsight_tokens_openai.errors import http_status
+from agentsight_tokens_wire.errors import http_status
 
 __all__ = ["ask_for_stream_usage"]
 
