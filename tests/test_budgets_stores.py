@@ -1,5 +1,6 @@
 """What every store of budgets does, memory, SQLite and a real Redis alike."""
 
+# ruff: noqa: F811  # fixtures are imported, and named again where they are used
 from __future__ import annotations
 
 from decimal import Decimal
@@ -20,7 +21,7 @@ from tests.budget_kit import (  # noqa: F401  # fixtures
 
 
 @pytest.fixture
-def manager(store: BudgetStore) -> BudgetManager:  # noqa: F811
+def manager(store: BudgetStore) -> BudgetManager:
     """A manager of each store in turn, without budgets."""
     return BudgetManager(store)
 
@@ -108,7 +109,7 @@ def test_a_second_settlement_does_nothing(manager: BudgetManager) -> None:
     assert (only(manager.status()).used_tokens, only(manager.status()).held_tokens) == (100, 0)
 
 
-def test_a_hold_ends_with_its_lease(manager: BudgetManager, clock: SteeredClock) -> None:  # noqa: F811
+def test_a_hold_ends_with_its_lease(manager: BudgetManager, clock: SteeredClock) -> None:
     """What nobody settles is free again, and a settlement that comes later is counted once."""
     manager.set_budget(Budget(total_token_limit=1000))
     abandoned = manager.reserve(900, lease_seconds=60)
@@ -126,7 +127,7 @@ def test_a_hold_ends_with_its_lease(manager: BudgetManager, clock: SteeredClock)
     assert (only(manager.status()).used_tokens, only(manager.status()).held_tokens) == (380, 0)
 
 
-def test_a_stream_renews_its_lease(manager: BudgetManager, clock: SteeredClock) -> None:  # noqa: F811
+def test_a_stream_renews_its_lease(manager: BudgetManager, clock: SteeredClock) -> None:
     """What is renewed is held on; what had ended is held again."""
     manager.set_budget(Budget(total_token_limit=1000))
     streaming = manager.reserve(900, lease_seconds=60)
@@ -146,7 +147,7 @@ def test_a_stream_renews_its_lease(manager: BudgetManager, clock: SteeredClock) 
     assert (only(manager.status()).used_tokens, only(manager.status()).held_tokens) == (500, 0)
 
 
-def test_windows_begin_again_by_the_calendar(manager: BudgetManager, clock: SteeredClock) -> None:  # noqa: F811
+def test_windows_begin_again_by_the_calendar(manager: BudgetManager, clock: SteeredClock) -> None:
     """An hour, a day and a month each end by themselves, the total never."""
     manager.set_budget(
         Budget(
@@ -177,7 +178,7 @@ def test_windows_begin_again_by_the_calendar(manager: BudgetManager, clock: Stee
 
 def test_a_late_settlement_goes_to_the_window_that_reserved(
     manager: BudgetManager,
-    clock: SteeredClock,  # noqa: F811
+    clock: SteeredClock,
 ) -> None:
     """A call that runs over midnight leaves nothing in the new day."""
     manager.set_budget(Budget(daily_token_limit=1000))
@@ -192,7 +193,7 @@ def test_a_late_settlement_goes_to_the_window_that_reserved(
 
 def test_a_clock_that_is_set_back_opens_no_window_again(
     manager: BudgetManager,
-    clock: SteeredClock,  # noqa: F811
+    clock: SteeredClock,
 ) -> None:
     """An hour forth and back over midnight: one reset, and what was used stays used."""
     manager.set_budget(Budget(daily_token_limit=1000), scope="user")
@@ -208,7 +209,7 @@ def test_a_clock_that_is_set_back_opens_no_window_again(
     assert only(manager.status(user_id="a")).used_tokens == 800
 
 
-def test_a_window_that_slides_forgets_slowly(manager: BudgetManager, clock: SteeredClock) -> None:  # noqa: F811
+def test_a_window_that_slides_forgets_slowly(manager: BudgetManager, clock: SteeredClock) -> None:
     """What was used counts for the whole duration and, at most, for one sixtieth more."""
     manager.set_budget(Budget(rolling_token_limit=1000, rolling_window="72h"))
     manager.reserve(600).settle(600)
@@ -278,7 +279,7 @@ def test_what_nothing_was_reserved_for_counts_too(manager: BudgetManager) -> Non
     assert only(manager.status()).used_cost == Decimal("0.5")
 
 
-def test_an_alert_is_claimed_once(store: BudgetStore) -> None:  # noqa: F811
+def test_an_alert_is_claimed_once(store: BudgetStore) -> None:
     """Of several managers of a store, one tells of a level."""
     told: list[tuple[int, float]] = []
     for number in range(3):

@@ -12,7 +12,7 @@ from agentsight_tokens.usage import usd
 
 from .windows import Unit, Window
 
-__all__ = ["AlertCallback", "BudgetAlert", "alert_of", "amount_text", "log_alert"]
+__all__ = ["AlertCallback", "BudgetAlert", "alert_of", "amount_text", "log_alert", "owner_text"]
 
 _logger: Final = logging.getLogger("agentsight_tokens")
 
@@ -37,7 +37,7 @@ class BudgetAlert(NamedTuple):
     @property
     def message(self) -> str:
         """The alert in one sentence."""
-        whose = self.scope if self.entity_id == "*" else f"{self.scope} {self.entity_id!r}"
+        whose = owner_text(self.scope, self.entity_id)
         used = amount_text(self.used, self.unit)
         limit = amount_text(self.limit, self.unit)
         return f"budget of {whose} at {self.level:.0%}: used {used} of {limit} per {self.window}"
@@ -69,6 +69,11 @@ def amount_text(amount: int | Decimal, unit: Unit) -> str:
         return f"{amount:,} tokens"
     cents = f"{amount:,.2f}"
     return f"${cents}" if Decimal(cents.replace(",", "")) == amount else f"${amount:,.6f}"
+
+
+def owner_text(scope: str, entity_id: str) -> str:
+    """Return whose budget it is, as people write it."""
+    return "all calls" if scope == "global" else f"{scope} {entity_id!r}"
 
 
 def log_alert(alert: BudgetAlert) -> None:

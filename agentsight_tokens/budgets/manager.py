@@ -247,7 +247,8 @@ class BudgetManager:
         pico = _pico_of(usage, cost)
         if plan.windows:
             used = self._store.add(plan.windows, _tokens_of(usage) or 0, pico or 0)
-            self._alarms.watch(plan.windows, used)
+            if used:
+                self._alarms.watch(plan.windows, used)
 
     def status(self, **scope: Unpack[CallScope]) -> BudgetStatus:
         """Return what is used, held and left in the windows that such a call would meet."""

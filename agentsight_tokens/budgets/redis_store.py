@@ -143,7 +143,11 @@ class RedisStore:
 
     def read(self, windows: WindowSet) -> Sequence[Counts]:
         """Return what is counted in each window, holds whose lease has ended aside."""
-        return self._ask("read", windows)[1]
+        counts = self._ask("read", windows)[1]
+        seen = [*map(self._sightings.of, windows)]
+        if any(now[0] < of[0] or now[1] < of[1] for now, of in zip(counts, seen, strict=True)):
+            return self._restore(windows)
+        return counts
 
     def seen(self, window: Window) -> Used:
         """Return what this process last saw used in a window."""
@@ -186,12 +190,12 @@ class RedisStore:
             windows.handle = self._pack(windows)
         return used
 
-    def _restore(self, windows: WindowSet) -> None:
-        """Let no window have less used than this process has seen."""
+    def _restore(self, windows: WindowSet) -> Sequence[Counts]:
+        """Let no window have less used than this process has seen; return what is counted."""
         of_windows: Packed = windows.handle or self._pack(windows)
         seen = [self._sightings.of(windows[number]) for number in of_windows.order]
         numbers = [number for used in seen for number in in_micro(used)]
-        self._ask("restore", windows, seen=msgspec.msgpack.encode(numbers))
+        return self._ask("restore", windows, seen=msgspec.msgpack.encode(numbers))[1]
 
     def _ask_to_hold(self, reservation: Reservation, *, is_forced: bool = False) -> int:
         windows = reservation.windows

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.usage import usd
 
-from .alerts import amount_text
+from .alerts import amount_text, owner_text
 from .reservation import Reservation
 from .store import Counts, Refusal, first_refusal
 from .windows import Unit, Window
@@ -65,7 +65,7 @@ def exceeded(window: Window, refusal: Refusal, reservation: Reservation) -> Budg
 def unpriced(window: Window, model: str | None) -> BudgetExceededError:
     """Return the error of a call whose price is not known, where a budget needs it."""
     return BudgetExceededError(
-        f"the budget of {_owner(window)} limits USD per {window.name}, and no price is known "
+        f"the budget of {owner_text(window.scope, window.entity_id)} limits USD per {window.name}, and no price is known "
         f"for {model!r}: give one with cost_rates, or limit tokens instead",
         scope=window.scope,
         entity_id=window.entity_id,
@@ -80,7 +80,7 @@ def unpriced(window: Window, model: str | None) -> BudgetExceededError:
 def store_is_away(window: Window, reservation: Reservation, reason: str) -> BudgetExceededError:
     """Return the error of a call that nobody can check, where that means to stop it."""
     return BudgetExceededError(
-        f"the budget of {_owner(window)} cannot be checked, and on_store_error is 'closed': "
+        f"the budget of {owner_text(window.scope, window.entity_id)} cannot be checked, and on_store_error is 'closed': "
         f"{reason}",
         scope=window.scope,
         entity_id=window.entity_id,
@@ -93,10 +93,11 @@ def store_is_away(window: Window, reservation: Reservation, reason: str) -> Budg
 
 def _room(windows: Sequence[Window], counts: Sequence[Counts]) -> Iterator[tuple[int, int]]:
     for window, of_window in zip(windows, counts, strict=True):
-        yield (
-            window.hard_tokens - of_window.used_tokens - of_window.held_tokens,
-            window.hard_pico - of_window.used_pico - of_window.held_pico,
-        )
+        if window.budget.clamp:  # the others refuse what does not fit as it was asked for
+            yield (
+                window.hard_tokens - of_window.used_tokens - of_window.held_tokens,
+                window.hard_pico - of_window.used_pico - of_window.held_pico,
+            )
 
 
 def _error(window: Window, unit: Unit, used: int, held: int, asked: int) -> BudgetExceededError:
@@ -106,9 +107,12 @@ def _error(window: Window, unit: Unit, used: int, held: int, asked: int) -> Budg
         used, held, asked, limit = (usd(amount) for amount in amounts)  # type: ignore[assignment]  # Decimal from here on
     texts = [amount_text(amount, unit) for amount in (used, limit, held, asked)]
     until = f", until {window.resets_at:%Y-%m-%d %H:%M} UTC" if window.resets_at else ""
+    # Without a maximum a call holds all that its model can produce, which is often the reason.
+    advice = "; set max_tokens on the call, or raise the limit" if asked > limit else ""
     return BudgetExceededError(
-        f"the budget of {_owner(window)} does not allow this call: used {texts[0]} of {texts[1]} "
-        f"per {window.name}, {texts[2]} held by running calls, {texts[3]} needed{until}",
+        f"the budget of {owner_text(window.scope, window.entity_id)} does not allow this call: "
+        f"used {texts[0]} of {texts[1]} per {window.name}, {texts[2]} held by running calls, "
+        f"{texts[3]} needed{until}{advice}",
         scope=window.scope,
         entity_id=window.entity_id,
         window=window.name,
@@ -119,7 +123,3 @@ def _error(window: Window, unit: Unit, used: int, held: int, asked: int) -> Budg
         limit=limit,
         resets_at=window.resets_at,
     )
-
-
-def _owner(window: Window) -> str:
-    return "all calls" if window.scope == "global" else f"{window.scope} {window.entity_id!r}"
