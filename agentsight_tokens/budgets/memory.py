@@ -7,7 +7,7 @@ from math import inf
 from threading import RLock
 from typing import Final
 
-from .forks import renew_after_fork
+from .forks import rest_while_forking
 from .reservation import Reservation
 from .store import Clock, Counts, Refusal, Used, first_refusal, seconds_by
 from .windows import Window, WindowSet
@@ -47,7 +47,7 @@ class MemoryStore:
     def __init__(self, clock: Clock | None = None) -> None:
         self.now = seconds_by(clock)
         self.forget_after_fork()
-        renew_after_fork(self)
+        rest_while_forking(self)
         self._cells: dict[str, _Cell] = {}
         self._held: dict[int, Reservation] = {}
         self._alerts: dict[tuple[str, str], float] = {}
@@ -59,6 +59,14 @@ class MemoryStore:
         # Reentrant: the garbage collector may end a stream, and so settle its call, while
         # this thread is in here for another.
         self._lock = RLock()
+
+    def rest(self) -> None:
+        """Let no child inherit sums that are half added."""
+        self._lock.acquire()
+
+    def resume(self) -> None:
+        """Go on in the parent."""
+        self._lock.release()
 
     def reserve(self, reservation: Reservation) -> Refusal | None:
         """Hold what the reservation asks for; None if it fits."""

@@ -16,7 +16,7 @@ from typing import Final
 from agentsight_tokens.errors import StorageError
 from agentsight_tokens.ids import time_ordered_id
 
-from .forks import renew_after_fork
+from .forks import rest_while_forking
 from .reservation import Reservation
 from .store import Clock, Counts, Refusal, Sightings, Used, first_refusal, seconds_by
 from .windows import Window, WindowSet
@@ -53,9 +53,6 @@ INSERT INTO windows VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
 
 _Run = Callable[..., sqlite3.Cursor]
 
-_parents_connections: Final[list[sqlite3.Connection]] = []
-"""Kept from the garbage collector: SQLite handles must not be closed in a forked child."""
-
 
 class SQLiteStore:
     """
@@ -83,13 +80,19 @@ class SQLiteStore:
         self._timeout = timeout_seconds
         self._connection: sqlite3.Connection | None = None
         self.forget_after_fork()
-        renew_after_fork(self)
+        rest_while_forking(self)
+
+    def rest(self) -> None:
+        """Leave nothing open: SQLite's locks in memory would be held in the child for ever."""
+        self._lock.acquire()
+        self.close()
+
+    def resume(self) -> None:
+        """Go on in the parent."""
+        self._lock.release()
 
     def forget_after_fork(self) -> None:
-        """Begin anew in a child, with an own connection and what the parent counted."""
-        if self._connection is not None:
-            _parents_connections.append(self._connection)
-        self._connection = None
+        """Begin anew in a child, with what the file says."""
         self._lock = RLock()
         self._is_busy = False
         self._late: deque[tuple[Reservation, int, int]] = deque()
