@@ -82,11 +82,12 @@ class EmbeddingWatch:
         """Finish the calls of a span that raised."""
         while span.embeddings:
             call = span.embeddings.pop()
-            if span.has_call:
+            usage = TokenUsage() if error is not None and is_unbilled(error) else None
+            # A tap leaves the failure of its request to the call around it.
+            if span.has_call and (usage is None or call.inner is None):
                 call.drop()
                 continue
             _mark(span)
-            usage = TokenUsage() if error is not None and is_unbilled(error) else None
             name = type(error).__name__ if error is not None else None
             call.finish(usage, status="error", error_type=name)
 
