@@ -27,7 +27,8 @@ STRATEGIES: Final[tuple[Strategy, ...]] = (
 """Drop the oldest turns; shorten tools' output; shorten long texts; summarise what is old."""
 
 _KEPT_OF_OUTPUT: Final = 64
-_KEPT_OF_TEXT: Final = 128
+_KEPT_OF_TEXT: Final = 64
+_SUMMARY_TOKENS: Final = 128
 _SUMMARY_HEAD: Final = "Summary of the conversation so far:\n"
 
 
@@ -159,7 +160,7 @@ class Conversation:
     def _to_summarise(self, target: int) -> list[Group]:
         """Return what is old, and a little more than what must go, because a summary stays."""
         chosen: list[Group] = []
-        left = self.tokens + _KEPT_OF_TEXT
+        left = self.tokens + _SUMMARY_TOKENS
         for groups in self._units():
             if left <= target:
                 break
