@@ -15,7 +15,14 @@ from .meter import Meter, meter
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["ENTRY_POINT_GROUP", "Handler", "activate", "deactivate", "registered_handlers"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Handler",
+    "activate",
+    "deactivate",
+    "is_installed",
+    "registered_handlers",
+]
 
 ENTRY_POINT_GROUP: Final = "agentsight_tokens.handlers"
 """The entry-point group in which a package registers its handler class."""
@@ -97,7 +104,7 @@ def _activate_one(point: EntryPoint, config: TokenConfig, *, is_asked_for: bool)
         if point.name in _installed:
             return "active"
         handler_class: type[Handler] = point.load()
-        if not _is_installed(handler_class.framework):
+        if not is_installed(handler_class.framework):
             reason = (
                 f"no module named {handler_class.framework!r}; "
                 f"install it with: pip install {handler_class.extra!r}"
@@ -115,7 +122,8 @@ def _activate_one(point: EntryPoint, config: TokenConfig, *, is_asked_for: bool)
         return "active"
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Return whether a module could be imported, without importing it (but its package)."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # the package that it is in is absent, too

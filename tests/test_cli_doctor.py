@@ -182,6 +182,14 @@ def test_handlers_that_nobody_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("handlers")
+def test_a_framework_whose_parent_package_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`google.genai` without any `google` is not installed, like any other."""
+    monkeypatch.setattr(Absent, "framework", "no_such_package.framework")
+
+    assert findings()["handler absent"]["text"] == "not installed"
+
+
+@pytest.mark.usefixtures("handlers")
 def test_handlers_that_were_asked_for() -> None:
     """What was asked for and cannot be had is broken, with what installs it."""
     found = findings(AGENTSIGHT_TOKEN_HANDLER_TYPE="framework, absent,faulty,frame")

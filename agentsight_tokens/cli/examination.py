@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
-import importlib.util
 import platform
 import warnings
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from agentsight_tokens.config import (
 )
 from agentsight_tokens.errors import AgentSightError, AgentSightWarning, ConfigurationError
 from agentsight_tokens.faults import fault_counts
-from agentsight_tokens.handlers import activate, deactivate, registered_handlers
+from agentsight_tokens.handlers import activate, deactivate, is_installed, registered_handlers
 from agentsight_tokens.pricing import CostEstimator
 from agentsight_tokens.pricing.catalog import OLD_AFTER_DAYS
 
@@ -165,7 +164,7 @@ def _handler(name: str, config: TokenConfig) -> Finding:
 
 def _unasked(name: str, versions: str, facts: dict[str, Any]) -> Finding:
     handler = registered_handlers()[name].load()
-    if importlib.util.find_spec(handler.framework) is None:
+    if not is_installed(handler.framework):
         text, advice = "not installed", f"pip install {handler.extra!r}"
     else:
         text = f"installed, not switched on{versions and f': {versions}'}"

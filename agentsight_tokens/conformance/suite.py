@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.config import TokenConfig
-from agentsight_tokens.handlers import deactivate
+from agentsight_tokens.handlers import deactivate, is_installed
 from agentsight_tokens.testing import LoopbackProvider
 from agentsight_tokens.tracker import ConversationTracker
 
@@ -193,11 +192,7 @@ def _judged(framework: str, scenario: Scenario, meter: MeterUnderTest) -> Result
 
 def _missing(framework: str) -> str | None:
     module = FRAMEWORKS[framework].module
-    try:
-        is_there = importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        is_there = False
-    return None if is_there else f"no module named {module!r}"
+    return None if is_installed(module) else f"no module named {module!r}"
 
 
 def _langchain_callback() -> Any:
