@@ -9,7 +9,8 @@ from typing import Any
 from agentsight_tokens.context import ContextMonitor
 
 from .arguments import CallArguments
-from .caller import Caller, CallFacts
+from .caller import Caller, CallFacts, reported
+from .run import Run
 
 __all__ = ["AgentHooks", "agent_middleware"]
 
@@ -29,24 +30,27 @@ class AgentHooks:
         super().__init__()
         self._caller = caller
         self._context = context
+        self._model: str | None = None  # of the newest call; the state does not name it
 
     def before_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Compress the agent's messages if they fill the window too far."""
-        messages = self._caller.crowded(state["messages"], None)
+        messages = self._caller.crowded(state["messages"], self._model)
         if messages is None or self._context is None:
             return None
-        return _replaced(self._context.compress(messages).messages)
+        return _replaced(reported(self._context.compress(messages, model=self._model)))
 
     async def abefore_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Compress the agent's messages if they fill the window too far."""
-        messages = self._caller.crowded(state["messages"], None)
+        messages = self._caller.crowded(state["messages"], self._model)
         if messages is None or self._context is None:
             return None
-        return _replaced((await self._context.acompress(messages)).messages)
+        return _replaced(reported(await self._context.acompress(messages, model=self._model)))
 
     def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Hold the call's budget while the model is called."""
-        run = self._caller.run(_arguments(request))
+        run = self._run(request)
+        with run.surroundings({}):
+            self._caller.compress(run.arguments, CallFacts())
         try:
             with run.scope({}):
                 self._caller.prepare(run, CallFacts())
@@ -59,7 +63,9 @@ class AgentHooks:
 
     async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Hold the call's budget while the model is called."""
-        run = self._caller.run(_arguments(request))
+        run = self._run(request)
+        with run.surroundings({}):
+            await self._caller.acompress(run.arguments, CallFacts())
         try:
             with run.scope({}):
                 await self._caller.aprepare(run, CallFacts())
@@ -70,14 +76,20 @@ class AgentHooks:
         run.end(_answer(response))
         return response
 
+    def _run(self, request: Any) -> Run:
+        arguments = _arguments(request)
+        self._model = arguments.model
+        return self._caller.run(arguments)
+
 
 def agent_middleware(caller: Caller, context: ContextMonitor | None) -> Any:
     """
     Return an `AgentMiddleware` that holds budgets and keeps an agent's context small.
 
     Before a call that would fill the model's window too far, the agent's own messages are
-    compressed, so that a summary is made once. Around the call its budget is held; a call that
-    a budget does not allow is not made.
+    compressed, so that a summary is made once; before its first call, which tells the model,
+    only what is sent. Around the call its budget is held; one that a budget does not allow is
+    not made.
 
     Args:
         caller: What is done before and after each call.
@@ -112,20 +124,27 @@ def _arguments(request: Any) -> CallArguments:
         "max_tokens": most,
         "tools": [_definition(tool) for tool in request.tools],
     }
-    return CallArguments(None, (), {k: v for k, v in asked.items() if v is not None})
+    given = {name: value for name, value in asked.items() if value is not None}
+    return CallArguments(None, (), given, output_name="max_tokens")
 
 
 def _changed(request: Any, arguments: CallArguments) -> Any:
     """Return the request with what was changed of its arguments."""
     model = request.model
     changes: dict[str, Any] = {}
+    before = [m for m in (request.system_message, *request.messages) if m is not None]
+    messages = arguments.messages or []
+    if len(messages) != len(before) or any(
+        a is not b for a, b in zip(messages, before, strict=True)
+    ):
+        changes["messages"] = [m for m in messages if m is not request.system_message]
     for field in _MODEL_FIELDS:
         if isinstance(getattr(model, field, None), str) and arguments.model is not None:
             if getattr(model, field) != arguments.model:
                 changes["model"] = model.model_copy(update={field: arguments.model})
             break
-    before = request.model_settings.get("max_tokens", getattr(model, "max_tokens", None))
-    if arguments.max_output_tokens not in (None, before):
+    most = request.model_settings.get("max_tokens", getattr(model, "max_tokens", None))
+    if arguments.max_output_tokens not in (None, most):
         settings = {**request.model_settings, "max_tokens": arguments.max_output_tokens}
         changes["model_settings"] = settings
     return request.override(**changes) if changes else request

@@ -27,7 +27,7 @@ _MOST_OUTPUT: Final = (
     "max_tokens",
     "max_tokens_to_sample",
 )
-_CHOICES: Final = ("n",)
+_SAID: Final = (str, list, tuple)
 
 
 class CallArguments:
@@ -39,6 +39,7 @@ class CallArguments:
         args: The positional arguments.
         kwargs: The named arguments.
         prompt_name: The parameter that holds the prompt, where its name does not tell.
+        output_name: The parameter that limits the output, where its name does not tell.
     """
 
     def __init__(
@@ -48,14 +49,16 @@ class CallArguments:
         kwargs: dict[str, Any],
         *,
         prompt_name: str | None = None,
+        output_name: str | None = None,
     ) -> None:
         self.args = args
         self.kwargs = kwargs
         self._names = _positional_names(signature, len(args))
-        self._known: set[str] = set(signature.parameters) if signature else set()
-        self._prompt_name = self._find(prompt_name, _PROMPTS) or self._first_text()
-        self._model_name = self._find(None, _MODELS)
-        self._output_name = self._find(None, _MOST_OUTPUT)
+        self._defaults = _defaults(signature)
+        self._prompt_name = prompt_name or self._find(_PROMPTS, _SAID) or self._first_text()
+        self._model_name = self._find(_MODELS, str)
+        limits = (n for n in _MOST_OUTPUT if n in self._defaults)
+        self._output_name = output_name or self._find(_MOST_OUTPUT, int) or next(limits, None)
 
     @property
     def prompt(self) -> Any:
@@ -78,20 +81,20 @@ class CallArguments:
     @property
     def model(self) -> str | None:
         """The model that is asked for."""
-        model = self._get(self._model_name)
-        return model if isinstance(model, str) else None
+        model: str | None = self._get(self._model_name)
+        return model
 
     @property
     def max_output_tokens(self) -> int | None:
         """The largest output that the call allows."""
         most = self._get(self._output_name)
-        return most if isinstance(most, int) and not isinstance(most, bool) else None
+        return most if isinstance(most, int) else None
 
     @property
     def choices(self) -> int:
         """How many outputs are asked for."""
-        asked = self._get(self._find(None, _CHOICES))
-        return asked if isinstance(asked, int) and asked > 0 else 1
+        asked: int | None = self._get(self._find(("n",), int))
+        return max(asked or 1, 1)
 
     @property
     def tools(self) -> list[Any]:
@@ -102,7 +105,7 @@ class CallArguments:
     @property
     def limits_output(self) -> bool:
         """Whether the largest output can be set."""
-        return self._output_name is not None or bool(self._known & {*_MOST_OUTPUT})
+        return self._output_name is not None
 
     def set_prompt(self, prompt: Any) -> None:
         """Replace the prompt."""
@@ -114,18 +117,15 @@ class CallArguments:
 
     def set_max_output_tokens(self, most: int) -> None:
         """Set the largest output."""
-        name = self._output_name or next((n for n in _MOST_OUTPUT if n in self._known), None)
-        self._set(name, most)
+        self._set(self._output_name, most)
 
-    def _find(self, name: str | None, usual: tuple[str, ...]) -> str | None:
-        if name is not None:
-            return name
-        there = {*self.kwargs, *self._names}
-        return next((n for n in usual if n in there and self._get(n) is not None), None)
+    def _find(self, names: tuple[str, ...], kinds: type | tuple[type, ...]) -> str | None:
+        """Return the first of the names with a value of a kind; SDKs mark what is not given."""
+        return next((name for name in names if isinstance(self._get(name), kinds)), None)
 
     def _first_text(self) -> str | None:
         for position, value in enumerate(self.args):
-            if isinstance(value, (str, list, tuple)) and value:
+            if isinstance(value, _SAID) and value:
                 return self._names[position]
         return None
 
@@ -134,7 +134,9 @@ class CallArguments:
             return None
         if name in self.kwargs:
             return self.kwargs[name]
-        return self.args[self._names.index(name)] if name in self._names else None
+        if name in self._names:
+            return self.args[self._names.index(name)]
+        return self._defaults.get(name)
 
     def _set(self, name: str | None, value: Any) -> None:
         if name is None:
@@ -154,6 +156,17 @@ def _positional_names(signature: inspect.Signature | None, count: int) -> list[s
         known = [p.name for p in signature.parameters.values() if p.kind in kinds]
         names[: len(known)] = known[:count]
     return names
+
+
+def _defaults(signature: inspect.Signature | None) -> dict[str, Any]:
+    """Return the parameters of a function with their defaults, None where there is none."""
+    if signature is None:
+        return {}
+    nothing = inspect.Parameter.empty
+    return {
+        name: None if parameter.default is nothing else parameter.default
+        for name, parameter in signature.parameters.items()
+    }
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:

@@ -20,7 +20,7 @@ from .outcome import UsageReader
 from .routing import Route, RouteRequest
 from .run import Run
 
-__all__ = ["CallFacts", "Caller", "Enforcement"]
+__all__ = ["CallFacts", "Caller", "Enforcement", "reported"]
 
 _logger: Final = logging.getLogger("agentsight_tokens")
 
@@ -72,31 +72,35 @@ class Caller:
         """Return the run of a call that is about to begin."""
         return Run(self._tracker, arguments, guard=self._guard, reader=reader)
 
+    def compress(self, arguments: CallArguments, facts: CallFacts) -> None:
+        """Compress the messages of a call if they fill too much of the window."""
+        model = arguments.model or facts.model
+        with contained("compressing a context"):
+            messages = self.crowded(arguments.messages, model)
+            if messages is not None and self._context is not None:
+                arguments.set_prompt(reported(self._context.compress(messages, model=model)))
+
+    async def acompress(self, arguments: CallArguments, facts: CallFacts) -> None:
+        """Do what `compress` does, and await a summary that comes asynchronously."""
+        model = arguments.model or facts.model
+        with contained("compressing a context"):
+            messages = self.crowded(arguments.messages, model)
+            if messages is not None and self._context is not None:
+                result = await self._context.acompress(messages, model=model)
+                arguments.set_prompt(reported(result))
+
     def prepare(self, run: Run, facts: CallFacts) -> None:
         """
-        Do everything that comes before a call, in its scope.
+        Begin a call in its scope and hold its budget.
 
         Raises:
             BudgetExceededError: If a budget does not allow the call and it is enforced.
         """
-        arguments = run.arguments
-        with contained("compressing a context"):
-            messages = self.crowded(arguments.messages, arguments.model or facts.model)
-            if messages is not None and self._context is not None:
-                result = self._context.compress(messages, model=arguments.model or facts.model)
-                arguments.set_prompt(_reported(result))
         self._begin(run, facts)
         run.hold(self._enforcement)
 
     async def aprepare(self, run: Run, facts: CallFacts) -> None:
         """Do what `prepare` does, and keep the event loop from waiting for a network."""
-        arguments = run.arguments
-        with contained("compressing a context"):
-            messages = self.crowded(arguments.messages, arguments.model or facts.model)
-            if messages is not None and self._context is not None:
-                model = arguments.model or facts.model
-                result = await self._context.acompress(messages, model=model)
-                arguments.set_prompt(_reported(result))
         self._begin(run, facts)
         if self._budgets is not None and self._budgets.is_remote:
             await asyncio.to_thread(run.hold, self._enforcement)
@@ -141,7 +145,8 @@ class Caller:
         return self._route and self._route(RouteRequest(model, run.arguments.prompt, status))
 
 
-def _reported(result: CompressionResult) -> list[Any]:
+def reported(result: CompressionResult) -> list[Any]:
+    """Write a compression to the log; return its messages."""
     _logger.info(
         "Context compressed: %d tokens to %d (%s)",
         result.tokens_before,

@@ -10,7 +10,7 @@ from agentsight_tokens.budgets.reservation import Reservation
 from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.faults import contained
 from agentsight_tokens.meter import OpenCall, Recorder, meter
-from agentsight_tokens.scope import Attribution, ScopeEntry
+from agentsight_tokens.scope import Attribution, ScopeEntry, current_attribution
 from agentsight_tokens.usage import Operation, UsageRecord
 
 from .arguments import CallArguments
@@ -37,10 +37,12 @@ class Witness:
     Passes records on to a tracker, and remembers them for the run that caused them.
 
     Args:
-        tracker: What counts.
+        run: The run.
+        tracker: What counts, or the witness of a run around this one.
     """
 
-    def __init__(self, tracker: Recorder) -> None:
+    def __init__(self, run: Run, tracker: Recorder) -> None:
+        self.run = run
         self._tracker = tracker
         self.records: list[UsageRecord] = []
 
@@ -92,9 +94,14 @@ class Run:
     ) -> None:
         self.arguments = arguments
         self.attribution: Attribution | None = None
+        self.settled: set[str] = set()
+        """The ids of records that a run within this one has settled already."""
         self._guard = guard
         self._reader = reader
-        self._witness = Witness(tracker)
+        around = current_attribution().owner
+        self._outer = around.run if isinstance(around, Witness) else None
+        self._tracker = around if isinstance(around, Witness) else tracker
+        self._witness = Witness(self, self._tracker)
         self._call: OpenCall | None = None
         self._request: CallRequest | None = None
         self._reservation: Reservation | None = None
@@ -105,6 +112,10 @@ class Run:
     def scope(self, fields: dict[str, object]) -> ScopeEntry:
         """Return the scope in which the function, and each step of its stream, is to run."""
         return RunScope(self, self._witness, fields)
+
+    def surroundings(self, fields: dict[str, object]) -> ScopeEntry:
+        """Return the same scope for calls that are made before, and are not this one."""
+        return ScopeEntry(self._tracker, fields)
 
     def begin(
         self, operation: Operation, *, model: str | None, provider: str | None, session_id: str
@@ -139,6 +150,8 @@ class Run:
         guard, request = self._guard, self._request
         if guard is None or request is None or enforcement == "track":
             return
+        if self._outer is not None:
+            self._outer.hand_over(guard)
         try:
             self._reservation = guard.reserve(request, may_clamp=self.arguments.limits_output)
         except BudgetExceededError as error:
@@ -151,6 +164,15 @@ class Run:
             self.arguments.set_max_output_tokens(
                 self._reservation.max_output_tokens // request.choices
             )
+
+    def hand_over(self, guard: BudgetGuard) -> None:
+        """Give the hold back, because a run within this one holds its own for the call."""
+        if self.shares(guard):
+            if self._reservation is not None:
+                self._reservation.release()
+                self._reservation = None
+            if self._outer is not None:
+                self._outer.hand_over(guard)
 
     def refuse(self) -> None:
         """End the call: it was never sent."""
@@ -232,7 +254,9 @@ class Run:
         guard, request, reservation = self._guard, self._request, self._reservation
         if guard is None or request is None:
             return
-        records = list(self._witness.records)
+        records = [r for r in self._witness.records if r.id not in self.settled]
+        if self._outer is not None and self._outer.shares(guard):
+            self._outer.settled.update(self.settled, (record.id for record in records))
         if reservation is not None:
             if records:
                 guard.settle(reservation, records.pop(0))
@@ -244,3 +268,7 @@ class Run:
                 reservation.settle(outcome.usage)
         for record in records:  # of an agent that made several calls
             guard.add(request, record)
+
+    def shares(self, guard: BudgetGuard) -> bool:
+        """Tell whether this run settles with the same budgets."""
+        return self._guard is not None and self._guard.manager is guard.manager

@@ -34,6 +34,7 @@ class Wrapping(NamedTuple):
     signature: inspect.Signature | None
     facts: CallFacts
     prompt: str | None
+    max_output: str | None
     usage: UsageReader | None
     scope: dict[str, object]
 
@@ -123,7 +124,7 @@ class TokenMiddleware:
     @overload
     def wrap(self, function: None = None, **options: Any) -> Callable[[_F], _F]: ...
 
-    def wrap(  # each is a fact that only the caller knows
+    def wrap(  # noqa: PLR0913  # each is a fact that only the caller knows
         self,
         function: Callable[..., Any] | None = None,
         *,
@@ -131,6 +132,7 @@ class TokenMiddleware:
         provider: str | None = None,
         operation: Operation = "chat",
         prompt: str | None = None,
+        max_output: str | None = None,
         usage: UsageReader | None = None,
         **scope: object,
     ) -> Any:
@@ -148,6 +150,8 @@ class TokenMiddleware:
             operation: What the call does.
             prompt: The parameter that holds the messages or the text, where its name does not
                 tell.
+            max_output: The parameter that limits the output, where its name does not tell; with
+                one, a budget that clamps can grant less.
             usage: Reads what the function's answers say that they used, where they are of no
                 provider's shape.
             **scope: Scope fields of its calls: agent, feature, user_id, org_id, session_id,
@@ -163,13 +167,14 @@ class TokenMiddleware:
                 provider=provider,
                 operation=operation,
                 prompt=prompt,
+                max_output=max_output,
                 usage=usage,
                 **scope,
             )
         Scope().replace(**scope)
-        facts = CallFacts(model, provider, operation)
-        wrapping = Wrapping(signature_of(function), facts, prompt, usage, dict(scope))
-        if inspect.iscoroutinefunction(function):
+        facts = CallFacts(model or _model_of(function), provider, operation)
+        wrapping = Wrapping(signature_of(function), facts, prompt, max_output, usage, dict(scope))
+        if _is_asynchronous(function):
 
             @functools.wraps(function)
             async def acall(*args: Any, **kwargs: Any) -> Any:
@@ -196,6 +201,8 @@ class TokenMiddleware:
 
     def _call(self, function: Callable[..., Any], wrapping: Wrapping, *sent: Any) -> Any:
         run = self._run(wrapping, *sent)
+        with run.surroundings(wrapping.scope):
+            self._caller.compress(run.arguments, wrapping.facts)
         try:
             with run.scope(wrapping.scope):
                 self._caller.prepare(run, wrapping.facts)
@@ -209,6 +216,8 @@ class TokenMiddleware:
 
     async def _acall(self, function: Callable[..., Any], wrapping: Wrapping, *sent: Any) -> Any:
         run = self._run(wrapping, *sent)
+        with run.surroundings(wrapping.scope):
+            await self._caller.acompress(run.arguments, wrapping.facts)
         try:
             with run.scope(wrapping.scope):
                 await self._caller.aprepare(run, wrapping.facts)
@@ -219,7 +228,13 @@ class TokenMiddleware:
         return _returned(run, answer, wrapping.scope)
 
     def _run(self, wrapping: Wrapping, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
-        arguments = CallArguments(wrapping.signature, args, kwargs, prompt_name=wrapping.prompt)
+        arguments = CallArguments(
+            wrapping.signature,
+            args,
+            kwargs,
+            prompt_name=wrapping.prompt,
+            output_name=wrapping.max_output,
+        )
         return self._caller.run(arguments, wrapping.usage)
 
 
@@ -241,6 +256,21 @@ def _returned(run: Run, answer: Any, scope: dict[str, object]) -> Any:
         return AsyncStream(run, answer, scope)
     run.end(answer)
     return answer
+
+
+def _model_of(function: Callable[..., Any]) -> str | None:
+    """Return the model of a method of a framework's model."""
+    owner = getattr(function, "__self__", None)
+    names = (getattr(owner, field, None) for field in ("model_name", "model"))
+    return next((name for name in names if isinstance(name, str)), None)
+
+
+def _is_asynchronous(function: Callable[..., Any]) -> bool:
+    """Tell whether a function's answer is awaited; OpenAI's SDK wraps its coroutines."""
+    if inspect.iscoroutinefunction(function):
+        return True
+    owner = type(getattr(function, "__self__", None)).__name__
+    return owner.startswith("Async") and inspect.iscoroutinefunction(inspect.unwrap(function))
 
 
 def _hashed(user_id: str, config: TokenConfig) -> str:
