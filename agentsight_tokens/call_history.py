@@ -7,8 +7,10 @@ each entry is taken once.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -40,6 +42,8 @@ _COLUMNS: Final = ", ".join(CALL_COLUMNS)
 class CallHistory(LedgerFile):
     """The calls of one process."""
 
+    held: Callable[[], Iterable[bytes]] = staticmethod(tuple)
+    """Returns the entries that the journal holds in memory."""
     take_held: Callable[[int], list[bytes]] = staticmethod(lambda limit: [])
     """Takes entries out of the memory of the journal, while the ledger is in memory too."""
 
@@ -102,9 +106,8 @@ class CallHistory(LedgerFile):
             after: The number of a call; only later ones are taken.
         """
         condition, values = self._selection(where, tracker, after)
-        self.fold()
         return summarise_by_model(
-            self._connection.execute(
+            self._select(
                 f"SELECT model, {summary_columns()} FROM calls WHERE {condition} GROUP BY 1",  # noqa: S608
                 values,
             )
@@ -116,32 +119,20 @@ class CallHistory(LedgerFile):
     ) -> list[UsageRecord]:
         """Return the calls that a filter selects, oldest first; arguments as `summary`."""
         condition, values = self._selection(where, tracker, after)
-        self.fold()
-        return list(
-            records(
-                self._connection.execute(
-                    f"SELECT {_COLUMNS} FROM calls WHERE {condition} ORDER BY number",  # noqa: S608
-                    values,
-                )
-            )
-        )
+        statement = f"SELECT {_COLUMNS} FROM calls WHERE {condition} ORDER BY number"  # noqa: S608
+        return list(records(self._select(statement, values)))
 
     @repairing
     def newest(self, where: Mapping[str, Any], tracker: int, after: int) -> UsageRecord | None:
         """Return the newest call that a filter selects; arguments as `summary`."""
         condition, values = self._selection(where, tracker, after)
-        self.fold()
-        rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM calls WHERE {condition} ORDER BY number DESC LIMIT 1",  # noqa: S608
-            values,
-        )
-        return next(records(rows), None)
+        statement = f"SELECT {_COLUMNS} FROM calls WHERE {condition} ORDER BY number DESC LIMIT 1"  # noqa: S608
+        return next(records(self._select(statement, values)), None)
 
     @repairing
     def last_number(self) -> int:
         """Return the number of the newest call."""
-        self.fold()
-        return int(self._one("SELECT COALESCE(MAX(number), 0) FROM calls")[0])
+        return int(self._select("SELECT COALESCE(MAX(number), 0) FROM calls", ())[0][0])
 
     @staticmethod
     def _selection(
@@ -151,6 +142,25 @@ class CallHistory(LedgerFile):
         if tracker is not None:
             condition, values = f"{condition} AND tracker = ?", [*values, tracker]
         return f"{condition} AND number > ?", [*values, after]
+
+    def _select(self, statement: str, values: Sequence[object]) -> list[Any]:
+        """Return rows of all calls, also where the disk does not take a fold."""
+        try:
+            self.fold()
+        except sqlite3.OperationalError:
+            return self._select_from_copy(statement, values)
+        if not self._in_memory and self.held():
+            return self._select_from_copy(statement, values)
+        return self._connection.execute(statement, values).fetchall()
+
+    def _select_from_copy(self, statement: str, values: Sequence[object]) -> list[Any]:
+        with contextlib.closing(sqlite3.connect(":memory:")) as copy:
+            self._connection.backup(copy)
+            folded = dict(self._all("SELECT segment, position FROM folded"))
+            for path in segments(self._directory):
+                copy.executemany(_INSERT, _rows(read_journal(path, folded.get(path.name, 0))))
+            copy.executemany(_INSERT, _rows(read_lines(self.held())))
+            return copy.execute(statement, values).fetchall()
 
     def _fold_segment(self, path: Path, position: int, breathe: Callable[[], None]) -> None:
         entries = read_journal(path, position)
@@ -178,11 +188,10 @@ class CallHistory(LedgerFile):
                 self._insert(read_lines(lines))
 
     def _insert(self, entries: Iterable[JournalEntry]) -> None:
-        self._connection.executemany(
-            _INSERT,
-            [
-                (entry.tracker, entry.sequence, entry.size, *record_values(entry.record))
-                for entry in entries
-                if entry.record is not None
-            ],
-        )
+        self._connection.executemany(_INSERT, _rows(entries))
+
+
+def _rows(entries: Iterable[JournalEntry]) -> Iterator[tuple[Any, ...]]:
+    for entry in entries:
+        if entry.record is not None:
+            yield (entry.tracker, entry.sequence, entry.size, *record_values(entry.record))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
 from threading import Lock
@@ -13,7 +13,6 @@ from .breath import Breath
 from .cycle_sealer import CycleSealer
 from .faults import contained
 from .process_folder import ProcessFolder
-from .sender import Sender
 
 __all__ = ["SEGMENT_BYTES", "Caretaker"]
 
@@ -33,7 +32,6 @@ class Caretaker:
     Args:
         lock: What orders the calls of this process.
         sealer: What seals its cycles.
-        senders: What delivers them.
         max_mb: How much may wait for delivery.
     """
 
@@ -41,13 +39,11 @@ class Caretaker:
         self,
         lock: AbstractContextManager[object],
         sealer: CycleSealer,
-        senders: Sequence[Sender],
         *,
         max_mb: int,
     ) -> None:
         self._lock = lock
         self._sealer = sealer
-        self._senders = senders
         self._keep_bytes = max_mb * 1_000_000
         self._turn = Lock()
         self._looked_at = self._pruned_at = time.monotonic()
@@ -88,14 +84,7 @@ class Caretaker:
         if not folder.is_settled:
             folder.settle(self._lock)
         self._sealer.seal_what_a_repair_forgot()
-        own = folder.ledger.pending_bytes()
-        # A destination that is away must not hold up the others, so the least counts.
-        self._sealer.measured(
-            min(
-                max(own.get(sender.destination.identity, 0), sender.waiting_bytes())
-                for sender in self._senders
-            )
-        )
+        self._sealer.measure()
         if time.monotonic() - self._pruned_at > PRUNE_SECONDS:
             self._pruned_at = time.monotonic()
             breathe = Breath()

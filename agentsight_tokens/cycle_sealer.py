@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import count
@@ -16,6 +17,10 @@ from .unsealed import UnsealedCycles
 __all__ = ["CycleSealer"]
 
 
+MEASURE_SECONDS: Final = 0.2
+"""How long a measure holds when the outbox seems full."""
+
+
 class CycleSealer:
     """
     Gives out the numbers of cycles and knows which of them are not sealed.
@@ -23,7 +28,8 @@ class CycleSealer:
     Args:
         folder: Returns the folder of this process.
         lock: What orders the calls of this process.
-        max_mb: How much may wait for delivery before cycles are no longer sealed, but go on.
+        waiting_bytes: Returns how much waits for delivery.
+        max_mb: How much may wait before cycles are no longer sealed, but go on.
     """
 
     def __init__(
@@ -31,16 +37,19 @@ class CycleSealer:
         folder: Callable[[], ProcessFolder],
         lock: AbstractContextManager[object],
         *,
+        waiting_bytes: Callable[[], int],
         max_mb: int,
     ) -> None:
         self._folder = folder
         self._lock: Final = lock
+        self._measured = waiting_bytes
         self._max_mb = max_mb
         self._sequences = count(1)
         self._open: set[int] = set()
         self._unsealed = UnsealedCycles()
         self._waiting_bytes = 0
         self._sealed_bytes_then = 0
+        self._measured_at = 0.0
         self._repairs = 0
 
     def __len__(self) -> int:
@@ -77,9 +86,11 @@ class CycleSealer:
                 self._unsealed.add(sequence, (tracker, conversation_id), sealed_by)
             if isinstance(error, StorageError):
                 raise
+            folder = self._folder()
+            lost = f" {folder.journal.lost} calls are lost." if folder.journal.lost else ""
             raise StorageError(
-                f"{str(self._folder().path)!r} cannot be written ({error}); the cycle stays in "
-                "the journal and is sealed when it can be again"
+                f"{str(folder.path)!r} cannot be written ({error}); the cycle is kept and sealed "
+                f"when it can be again.{lost}"
             ) from error
 
     def seal_again(self) -> bool:
@@ -107,12 +118,20 @@ class CycleSealer:
             with self._lock:  # no cycle may be opened meanwhile
                 ledger.seal_the_rest(sealed_by="recovery", still_open=self._open)
 
-    def measured(self, waiting_bytes: int) -> None:
-        """Take note of how much waits for delivery."""
+    def measure(self) -> None:
+        """Look how much waits for delivery."""
+        self._measured_at = time.monotonic()
         self._sealed_bytes_then = self._folder().ledger.sealed_bytes
-        self._waiting_bytes = waiting_bytes
+        self._waiting_bytes = self._measured()
 
     def _is_full(self) -> bool:
+        if not self._seems_full():
+            return False
+        if time.monotonic() - self._measured_at > MEASURE_SECONDS:
+            self.measure()
+        return self._seems_full()
+
+    def _seems_full(self) -> bool:
         since = self._folder().ledger.sealed_bytes - self._sealed_bytes_then
         return self._waiting_bytes + since >= self._max_mb * 1_000_000
 

@@ -11,7 +11,7 @@ import logging
 import os
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -112,6 +112,10 @@ class Journal:
         except OSError:
             return False
         return True
+
+    def held_lines(self) -> Sequence[bytes]:
+        """Return the entries that wait in memory."""
+        return self._held.copy()  # at once, whatever other threads append
 
     def take_held(self, limit: int) -> list[bytes]:
         """Take the oldest entries out of the memory."""

@@ -14,12 +14,21 @@ from typing import Final
 from .call_history import CallHistory
 from .cycle import SealedBy
 from .journal import segments
-from .ledger_file import LEDGER_FILE, is_full, repairing
+from .ledger_file import LEDGER_FILE, is_damage, is_full, repairing
 from .parcels import PARCEL_CALLS, Parcel, Parcels, ParcelState, Waiting
 from .process_note import ProcessNote
 from .set_aside import set_aside
 
-__all__ = ["LEDGER_FILE", "PARCEL_CALLS", "Ledger", "Parcel", "ParcelState", "Waiting", "is_full"]
+__all__ = [
+    "LEDGER_FILE",
+    "PARCEL_CALLS",
+    "Ledger",
+    "Parcel",
+    "ParcelState",
+    "Waiting",
+    "is_damage",
+    "is_full",
+]
 
 PRUNED_CYCLES: Final = 500
 """How many cycles are forgotten in one transaction."""

@@ -18,7 +18,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from .calls import calls_table
 from .set_aside import set_aside
 
-__all__ = ["LEDGER_FILE", "LedgerFile", "is_full", "repairing"]
+__all__ = ["LEDGER_FILE", "LedgerFile", "is_damage", "is_full", "repairing"]
 
 LEDGER_FILE: Final = "ledger.db"
 """The ledger's file within the folder of its process."""
@@ -27,7 +27,8 @@ BUSY_SECONDS: Final = 5.0
 
 _APPLICATION_ID: Final = 0x61677431
 _FOREIGN: Final = "it is not a ledger of agentsight-tokens"
-_DAMAGE: Final = ("malformed", "not a database", _FOREIGN)  # sqlite3 has no codes before 3.11
+# sqlite3 tells the code of an error since Python 3.11 only.
+_DAMAGE: Final = ("malformed", "not a database", "no such table", _FOREIGN)
 _CALLS: Final = calls_table(
     "number INTEGER PRIMARY KEY",
     "tracker INTEGER NOT NULL",
@@ -47,9 +48,10 @@ CREATE TABLE IF NOT EXISTS cycles (
 CREATE TABLE IF NOT EXISTS parcels (
   id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, part TEXT NOT NULL,
   first INTEGER NOT NULL, last INTEGER NOT NULL, calls INTEGER NOT NULL, size INTEGER NOT NULL,
-  destination TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'pending', reason TEXT) STRICT;
+  destination TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'pending', reason TEXT,
+  whole INTEGER) STRICT;
 CREATE INDEX IF NOT EXISTS parcels_of_cycle ON parcels (sequence);
-CREATE INDEX IF NOT EXISTS parcels_pending ON parcels (destination, id, calls, size)
+CREATE INDEX IF NOT EXISTS parcels_pending ON parcels (destination, id, calls, size, whole)
   WHERE state = 'pending';
 CREATE INDEX IF NOT EXISTS parcels_dead ON parcels (id) WHERE state = 'dead';
 """
@@ -61,6 +63,11 @@ _LedgerFile = TypeVar("_LedgerFile", bound="LedgerFile")
 def is_full(error: BaseException | None) -> bool:
     """Tell whether SQLite failed because the disk is full."""
     return isinstance(error, sqlite3.Error) and "disk is full" in str(error)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Tell whether SQLite failed because a file is damaged or not ours."""
+    return any(sign in str(error) for sign in _DAMAGE)
 
 
 def repairing(
@@ -152,7 +159,7 @@ class LedgerFile:
 
     def can_repair(self, error: sqlite3.DatabaseError) -> bool:
         """Tell whether the file is damaged, and ours to make again."""
-        return self.is_owner and any(sign in str(error) for sign in _DAMAGE)
+        return self.is_owner and is_damage(error)
 
     def make_again(self, error: sqlite3.DatabaseError) -> None:
         """Set the file aside and go on with an empty one."""

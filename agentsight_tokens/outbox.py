@@ -11,14 +11,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from .faults import contained
 from .folder_lock import FolderLock
 from .journal import segments
-from .ledger import LEDGER_FILE, Ledger, Parcel, is_full
+from .ledger import LEDGER_FILE, Ledger, Parcel, is_damage, is_full
 from .process_folder import LOCK_FILE, delete_folder
 from .process_note import NOTE_FILE
 from .set_aside import SET_ASIDE_MARK
@@ -26,6 +26,7 @@ from .set_aside import SET_ASIDE_MARK
 __all__ = ["Outbox"]
 
 _BEGUN: Final = {LOCK_FILE, NOTE_FILE}
+_reported: Final[set[Path]] = set()
 _logger: Final = logging.getLogger("agentsight_tokens")
 
 
@@ -45,7 +46,6 @@ class Outbox:
         self._memory = memory
         self._ledgers: dict[str, Ledger] = {}
         self._finished: dict[str, int] = {}
-        self._reported: set[str] = set()
 
     def close(self) -> None:
         """Close the files that were opened to look into other folders."""
@@ -90,6 +90,18 @@ class Outbox:
         """Return how many parcels wait, for one destination or for any."""
         return sum(ledger.pending(destination) for ledger in self.ledgers())
 
+    def marks(self, destination: str) -> dict[str, int]:
+        """Return up to where each ledger waits for a destination now, for `is_waiting`."""
+        found = {each.journal_id: each.last_pending(destination) for each in self.ledgers()}
+        return {journal_id: last for journal_id, last in found.items() if last}
+
+    def is_waiting(self, destination: str, marks: Mapping[str, int]) -> bool:
+        """Tell whether anything still waits of what waited when the marks were set."""
+        return any(
+            each.journal_id in marks and each.has_pending(destination, marks[each.journal_id])
+            for each in self.ledgers()
+        )
+
     def parcels(
         self,
         destination: str,
@@ -110,7 +122,14 @@ class Outbox:
         memory = self._memory()
         for ledger in self.ledgers() if is_leader else filter(None, [memory]):
             with contained("reading an outbox"):
-                parcels = ledger.parcels(destination, calls=calls, breathe=breathe)
+                try:
+                    parcels = ledger.parcels(destination, calls=calls, breathe=breathe)
+                except sqlite3.DatabaseError as error:
+                    if not is_damage(error):
+                        raise
+                    # Its process makes it again; an adopter does for a dead one.
+                    _report(self.processes / ledger.journal_id, f"its ledger is damaged: {error}")
+                    continue
                 if parcels:
                     yield ledger, parcels
 
@@ -128,25 +147,20 @@ class Outbox:
         except sqlite3.OperationalError:
             return None  # deleted by another adopter
         except sqlite3.DatabaseError as error:
-            self._report(folder, f"its ledger cannot be read: {error}")
+            _report(folder, f"its ledger cannot be read: {error}")
             return None
 
     def _is_of_a_process(self, folder: Path) -> bool:
         """Tell whether a folder is one of ours; what is not is let be, and reported once."""
         if not folder.is_dir():
-            self._report(folder, "it is no folder of a process")
+            _report(folder, "it is no folder of a process")
             return False
         names = {path.name for path in folder.iterdir() if SET_ASIDE_MARK not in path.name}
         if segments(folder) or LEDGER_FILE in names or names <= _BEGUN:
             # Of what was set aside the folder is the place; it needs no more looking at.
             return bool(names) or not any(folder.iterdir())
-        self._report(folder, "it is no folder of a process")
+        _report(folder, "it is no folder of a process")
         return False
-
-    def _report(self, path: Path, what: str) -> None:
-        if path.name not in self._reported:
-            self._reported.add(path.name)
-            _logger.error("%s: %s; it is left as it is", path, what)
 
     def _adopt(self, folder: Path, destination: str, breathe: Callable[[], None]) -> int:
         lock = FolderLock(folder / LOCK_FILE)
@@ -197,3 +211,9 @@ class Outbox:
             ledger = self._ledgers[folder.name] = Ledger(folder, folder.name, is_owner=is_owner)
         ledger.is_owner = is_owner
         return ledger
+
+
+def _report(path: Path, what: str) -> None:
+    if path not in _reported:
+        _reported.add(path)
+        _logger.error("%s: %s; it is left as it is", path, what)

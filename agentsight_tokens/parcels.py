@@ -67,6 +67,21 @@ class Parcels(LedgerFile):
         return int(self._one(f"{statement} AND destination = ?", destination)[0])
 
     @repairing
+    def last_pending(self, destination: str) -> int:
+        """Return the id of the newest parcel that waits for a destination; 0 if none does."""
+        statement = "SELECT MAX(id) FROM parcels WHERE state = 'pending' AND destination = ?"
+        return self._one(statement, destination)[0] or 0
+
+    @repairing
+    def has_pending(self, destination: str, until: int) -> bool:
+        """Tell whether a parcel up to an id, or what it was split into, waits."""
+        statement = (
+            "SELECT EXISTS (SELECT 1 FROM parcels WHERE state = 'pending' AND destination = ? "
+            "AND COALESCE(whole, id) <= ?)"
+        )
+        return bool(self._one(statement, destination, until)[0])
+
+    @repairing
     def dead(self) -> int:
         """Return how many parcels a destination has refused."""
         return int(self._one("SELECT COUNT(*) FROM parcels WHERE state = 'dead'")[0])
@@ -181,10 +196,11 @@ class Parcels(LedgerFile):
             sequence, numbers, destination = self._contents(parcel)
             if len(numbers) < 2:
                 return False
+            [whole] = self._one("SELECT COALESCE(whole, id) FROM parcels WHERE id = ?", parcel)
             half = len(numbers) // 2
             self._connection.execute("DELETE FROM parcels WHERE id = ?", (parcel,))
             for part in (numbers[:half], numbers[half:]):
-                self._add_part(sequence, part, destination)
+                self._add_part(sequence, part, destination, whole=whole)
             return True
 
     @repairing
@@ -273,16 +289,22 @@ class Parcels(LedgerFile):
         return sequence, [row[0] for row in rows], destination
 
     def _add_part(
-        self, sequence: int, numbers: Sequence[int], destination: str, *, reason: str | None = None
+        self,
+        sequence: int,
+        numbers: Sequence[int],
+        destination: str,
+        *,
+        whole: int | None = None,
+        reason: str | None = None,
     ) -> None:
         first, last = numbers[0], numbers[-1]
         state = "pending" if reason is None else "dead"
         self._connection.execute(
             "INSERT INTO parcels (sequence, part, first, last, calls, size, destination, state, "
-            "reason) SELECT ?, ?, ?, ?, COUNT(*), SUM(size), ?, ?, ? FROM calls "
+            "reason, whole) SELECT ?, ?, ?, ?, COUNT(*), SUM(size), ?, ?, ?, ? FROM calls "
             "WHERE sequence = ? AND number BETWEEN ? AND ?",
             (
-                *(sequence, f"{first}-{last}", first, last, destination, state, reason),
+                *(sequence, f"{first}-{last}", first, last, destination, state, reason, whole),
                 *(sequence, first, last),
             ),
         )

@@ -63,6 +63,7 @@ class ProcessFolder:
         try:
             self._make()
             self.ledger = Ledger(self.path, self.journal_id, is_owner=True)
+            self.ledger.held = self.journal.held_lines
             self.ledger.describe(*self._note)
         except (OSError, sqlite3.Error) as error:
             self._keep_in_memory(error)
@@ -96,6 +97,7 @@ class ProcessFolder:
                 if self.journal.is_missing:
                     self.journal.write_again()
                 if not self.ledger.is_of(self.path / LEDGER_FILE):
+                    _make_way(self.path, self.ledger)
                     self.ledger.fold()
                     self.ledger.move_to(self.path)
                 self.ledger.describe(*self._note)
@@ -150,6 +152,7 @@ class ProcessFolder:
         )
         self.journal.is_in_memory = True
         self.ledger = Ledger(self.path, self.journal_id, in_memory=True)
+        self.ledger.held = self.journal.held_lines
         self.ledger.take_held = self.journal.take_held
         self.ledger.describe(*self._note)
 
@@ -175,12 +178,20 @@ def delete_folder(folder: Path, ledger: Ledger | None = None) -> None:
     if ledger is not None:
         for name, why in ledger.damaged_segments().items():
             set_aside(folder / name, why)
+        _make_way(folder, ledger)
         ledger.close()
     for path in [*segments(folder), *(folder / name for name in _OWN_FILES)]:
         with contextlib.suppress(OSError):
             path.unlink()
     with contextlib.suppress(OSError):
         folder.rmdir()
+
+
+def _make_way(folder: Path, ledger: Ledger) -> None:
+    """Set a file aside that somebody has put in the place of an open ledger."""
+    file = folder / LEDGER_FILE
+    if file.exists() and not ledger.is_of(file):
+        set_aside(file, "it took the place of an open ledger", companions=("-wal", "-shm"))
 
 
 def _sync(directory: Path) -> None:

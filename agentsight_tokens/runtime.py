@@ -71,7 +71,10 @@ class Runtime:
         self._folder_lock = RLock()
         self._opened: ProcessFolder | None = None
         self._sealer = CycleSealer(
-            lambda: self._folder, self.lock, max_mb=self._config.outbox_max_mb
+            lambda: self._folder,
+            self.lock,
+            waiting_bytes=self._waiting_bytes,
+            max_mb=self._config.outbox_max_mb,
         )
         self._progress = Condition()
         self._senders = [
@@ -84,9 +87,7 @@ class Runtime:
             )
             for destination in self._destinations
         ]
-        self._caretaker = Caretaker(
-            self.lock, self._sealer, self._senders, max_mb=self._config.outbox_max_mb
-        )
+        self._caretaker = Caretaker(self.lock, self._sealer, max_mb=self._config.outbox_max_mb)
         self._is_running = False
 
     def join(self, member: Member) -> int:
@@ -223,6 +224,14 @@ class Runtime:
                 self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             for sender in self._senders:
                 sender.start()
+
+    def _waiting_bytes(self) -> int:
+        own = self._folder.ledger.pending_bytes()
+        # A destination that is away must not hold up the others, so the least counts.
+        return min(
+            max(own.get(sender.destination.identity, 0), sender.waiting_bytes())
+            for sender in self._senders
+        )
 
     def _memory(self) -> Ledger | None:
         folder = self._opened

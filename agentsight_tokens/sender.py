@@ -31,7 +31,7 @@ from .errors import (
 )
 from .faults import report_fault
 from .folder_lock import FolderLock
-from .ledger import Ledger, Parcel, is_full
+from .ledger import Ledger, Parcel, is_damage, is_full
 from .outbox import Outbox
 from .waiting_size import WaitingSize
 
@@ -91,6 +91,7 @@ class Sender:
         self._attempts = 0
         self._not_before = 0.0
         self._refused = 0
+        self._is_unable_to_lead = False
         self._unmarked: list[tuple[Ledger, list[int]]] = []
         self._thread: Thread | None = None
 
@@ -112,27 +113,31 @@ class Sender:
 
     def drain(self, deadline: float) -> bool:
         """
-        Wait until nothing waits for the destination.
+        Wait until nothing waits for the destination any more of what does now.
 
         Args:
             deadline: The time of the monotonic clock at which to give up.
         """
+        identity = self.destination.identity
         outbox = Outbox(self._directory, memory=self._memory)
+        with self._passes:
+            # The pass that runs now may have looked before the caller's last cycle.
+            wanted = self._finished_passes + 2
+        marks: dict[str, int] | None = None
         try:
-            with self._passes:
-                # The pass that runs now may have looked before the caller's last cycle.
-                wanted = self._finished_passes + 2
             while True:
-                self.ring()
-                with contextlib.suppress(sqlite3.Error):  # the sender's thread reports it
-                    outbox.adopt(self.destination.identity)
-                with self._passes:
-                    looked = self._finished_passes >= wanted
-                    if looked and not outbox.pending(self.destination.identity):
+                # A file may be damaged or locked; it is made again, or unlocked, by others.
+                with contextlib.suppress(sqlite3.Error):
+                    outbox.adopt(identity)
+                    if marks is None and self._finished_passes >= wanted:
+                        marks = outbox.marks(identity)
+                    if marks is not None and not outbox.is_waiting(identity, marks):
                         return True
-                    remaining = deadline - time.monotonic()
-                    if remaining <= 0:
-                        return False
+                self.ring()
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    return False
+                with self._passes:
                     self._passes.wait(min(remaining, 0.02))
         finally:
             outbox.close()
@@ -196,7 +201,12 @@ class Sender:
         else:
             if is_leader:
                 self._ballast.take()
-        if is_leader and time.monotonic() - self._measured_at > MEASURE_SECONDS:
+        if is_leader:
+            self._publish_size()
+
+    def _publish_size(self) -> None:
+        is_due = time.monotonic() - self._measured_at > MEASURE_SECONDS
+        if is_due or self.last_error is None:
             self._measured_at = time.monotonic()
             sizes = [ledger.pending_bytes() for ledger in self._outbox.ledgers()]
             self._size.publish(sum(s.get(self.destination.identity, 0) for s in sizes))
@@ -209,11 +219,20 @@ class Sender:
             if not self._lock.try_acquire():
                 return False
             self._bell.open()
-        except OSError:
-            if self._memory() is None:
-                raise
+        except OSError as error:
+            self._report_no_lead(error)
             return False
         return True
+
+    def _report_no_lead(self, error: OSError) -> None:
+        # Where nothing is on disk, whoever records a call says that nothing can be.
+        if not self._is_unable_to_lead and self._outbox.folders():
+            self._is_unable_to_lead = True
+            _logger.error(
+                "%s cannot be written (%s): what waits there is left to other processes",
+                self._directory,
+                error,
+            )
 
     def _deliver_all(self, *, is_leader: bool) -> None:
         identity = self.destination.identity
@@ -261,8 +280,13 @@ class Sender:
     def _mark_again(self) -> None:
         while self._unmarked:
             ledger, parcels = self._unmarked[0]
-            with contextlib.suppress(sqlite3.ProgrammingError):  # closed: its folder is gone
+            try:
                 ledger.mark(parcels, "delivered")
+            except sqlite3.ProgrammingError:
+                pass  # closed: its folder is gone, or its file was made again
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error):
+                    raise
             self._unmarked.pop(0)
 
     def _halve(self, ledger: Ledger, parcels: Sequence[Parcel], reason: str) -> bool:
