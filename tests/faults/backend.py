@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import random
 import socket
 import threading
@@ -11,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,12 @@ class Backend:
         """The share of requests that are stored and then cut off without an answer."""
         self.poison = ""
         """A model; a request that holds a call of it is refused whole, with 400."""
+        self.refused_model = ""
+        """A model; the receipt refuses its calls one by one, and takes the others."""
+        self.takes_anything = False
+        """Whether it is no backend but a collector of something else, and only keeps requests."""
         self.hangs = threading.Event()
-        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.requests: list[tuple[Message, bytes]] = []
         """Headers and bodies, decompressed."""
         self.times: list[float] = []
         self.seen: Counter[str] = Counter()
@@ -134,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         with backend.lock:
-            backend.requests.append((dict(self.headers), body))
+            backend.requests.append((self.headers, body))
             backend.times.append(time.monotonic())
         while backend.hangs.is_set():
             time.sleep(0.05)
@@ -144,15 +148,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(401, b"who are you?")
         elif backend.poison and backend.poison.encode() in body:
             self._answer(400, b"a poisonous model")
+        elif backend.takes_anything:
+            self._answer(200, backend.body or b"")
         else:
             self._store(body)
 
     def _store(self, body: bytes) -> None:
         backend = self.server.backend
+        if backend.refused_model:
+            body = body.replace(
+                f'"model":"{backend.refused_model}"'.encode(), b'"model":["poisonous"]'
+            )
         receipts = ingest(backend.store, body)
         with backend.lock:
-            for cycle in decode_cycles(body):
-                backend.seen.update(record.id for record in cycle.records)
+            if not backend.refused_model:
+                for cycle in decode_cycles(body):
+                    backend.seen.update(record.id for record in cycle.records)
         if random.random() < backend.lost_acknowledgements:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -184,5 +195,5 @@ def running_backend(directory: Path) -> Iterator[Backend]:
 
 def planted_in(backend: Backend, *texts: str) -> list[str]:
     """Return those of some texts that are in any request."""
-    sent = [json.dumps(headers).encode() + body for headers, body in backend.requests]
+    sent = [str(headers).encode() + body for headers, body in backend.requests]
     return [text for text in texts if any(text.encode() in each for each in sent)]
