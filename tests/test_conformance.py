@@ -52,12 +52,6 @@ KNOWN = {
         reason="BaseLLM.agenerate starts its runs in tasks, so the SDK's call is not inside",
         strict=False,
     ),
-    ("llamaindex", "13 closed", "all handlers"): pytest.mark.xfail(
-        reason="the SDK's stream is closed only when it is collected", strict=False
-    ),
-    ("llamaindex", "13 let go", "all handlers"): pytest.mark.xfail(
-        reason="the SDK's stream is closed only when it is collected", strict=False
-    ),
 }
 
 

@@ -10,7 +10,12 @@ from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse
 from openai.types.chat import ChatCompletionChunk
 
 from agentsight_tokens.usage import TokenUsage
-from agentsight_tokens_llamaindex.answers import find_source, is_first_token, read_answer
+from agentsight_tokens_llamaindex.answers import (
+    find_source,
+    is_first_token,
+    lacks_cache,
+    read_answer,
+)
 from agentsight_tokens_llamaindex.providers import provider_of
 
 OPENAI = {"prompt_tokens": 101, "completion_tokens": 7, "total_tokens": 108}
@@ -154,3 +159,17 @@ def test_first_token() -> None:
 def test_provider_of_a_class(module: str, provider: str | None) -> None:
     """A class names its provider by the integration that it comes from."""
     assert provider_of(type("Model", (), {"__module__": module})) == provider
+
+
+def test_stream_that_keeps_the_cache_to_itself() -> None:
+    """Anthropic's last event tells the cache, or only its first one has."""
+    told = {"input_tokens": 50, "output_tokens": 9}
+    for usage, is_lacking in (
+        (told, True),
+        ({**told, "cache_read_input_tokens": 0}, False),
+        ({**told, "cache_creation_input_tokens": 25}, False),
+    ):
+        raw = {"type": "message_delta", "usage": usage}
+        assert lacks_cache(find_source(CompletionResponse(text="", raw=raw))) is is_lacking
+    assert not lacks_cache(find_source(CompletionResponse(text="", raw={"usage": told})))
+    assert not lacks_cache(None)

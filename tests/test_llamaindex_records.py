@@ -176,7 +176,7 @@ def test_parse_outside_of_llamaindex_is_not_ours(kit: Kit) -> None:
     run(model._aclient.responses.parse(model="gpt-4o-mini", input="hi", text_format=Answer))
     kit.anthropic()._client.messages.create(
         model="claude-sonnet-4-5", max_tokens=9, messages=[], stream=True
-    )
+    ).close()
 
     assert not kit.records()
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from agentsight_tokens.errors import InvalidCountError, UnknownResponseError
-from agentsight_tokens.extract import Extracted, anthropic_message, extract_usage
+from agentsight_tokens.extract import Extracted, extract_usage
 from agentsight_tokens.extract.reading import field
 
-__all__ = ["Source", "find_source", "is_first_token", "read_answer"]
+__all__ = ["Source", "find_source", "is_first_token", "lacks_cache", "read_answer"]
 
 _HOLDERS: Final = ("response", "_raw_response")
 """Where `raw` holds the answer itself: events of OpenAI's Responses, and older Gemini."""
@@ -49,7 +49,7 @@ def read_answer(source: Source | None, raw: Any, first: Any, provider: str | Non
     Args:
         source: Where the usage was found.
         raw: The last raw answer or event, which tells the rest where there is no usage.
-        first: The stream's first event. Anthropic tells the cache only there.
+        first: The first raw answer or event, which may name the model that the last does not.
         provider: Who answered, by the model's class.
     """
     if provider == "anthropic":
@@ -57,12 +57,24 @@ def read_answer(source: Source | None, raw: Any, first: Any, provider: str | Non
     if source is None:
         found = _read(first, provider)
         return found if found.model else _read(raw, provider)
-    if field(first, "type") == "message_start":
-        return anthropic_message(source.answer, start=first)
     found = _read(source.answer, provider)
     if found.usage:
         return found
     return _read(source.usage, provider)
+
+
+def lacks_cache(source: Source | None) -> bool:
+    """
+    Tell whether a stream's usage says nothing of the cache, which its first event may have told.
+
+    llama-index-llms-anthropic (0.12) keeps no more of `message_start` than the input.
+    """
+    return (
+        source is not None
+        and field(source.answer, "type") == "message_delta"
+        and field(source.usage, "cache_read_input_tokens") is None
+        and field(source.usage, "cache_creation_input_tokens") is None
+    )
 
 
 def is_first_token(response: Any) -> bool:

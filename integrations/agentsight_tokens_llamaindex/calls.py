@@ -12,9 +12,9 @@ from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.extract import Extracted
 from agentsight_tokens.meter import Meter, OpenCall
 from agentsight_tokens.usage import CallStatus, Operation, TokenUsage
-from agentsight_tokens_openai.errors import is_unbilled
+from agentsight_tokens_wire.errors import is_unbilled
 
-from .answers import Source, find_source, is_first_token, read_answer
+from .answers import Source, find_source, is_first_token, lacks_cache, read_answer
 from .generators import Origin
 from .providers import sends_lazily
 from .spans import Span
@@ -31,7 +31,7 @@ _CANCELLATIONS: Final = (GeneratorExit, asyncio.CancelledError, KeyboardInterrup
 class Call:
     """One call of a model, from its start event to its end."""
 
-    __slots__ = ("first", "has_token", "is_sent", "is_stream", "open", "raw", "source", "span")
+    __slots__ = ("first", "has_token", "is_stream", "open", "raw", "source", "span")
 
     def __init__(self, span: Span, opened: OpenCall) -> None:
         self.span = span
@@ -39,10 +39,8 @@ class Call:
         self.is_stream = False
         self.has_token = False
         """Whether a part of the stream brought anything that the model produced."""
-        self.is_sent = False
-        """Whether a tap saw the request leave."""
         self.first: Any = None
-        """The first raw answer or event; a tap sees some that LlamaIndex keeps to itself."""
+        """The first raw answer or event."""
         self.raw: Any = None
         """The last raw answer or event."""
         self.source: Source | None = None
@@ -164,7 +162,7 @@ class CallTable:
 
     def abandon(self, call: Call) -> None:
         """Finish a call whose stream is gone without any event, or that is older than all."""
-        if call.is_untouched and not call.is_sent and sends_lazily(type(call.span.instance)):
+        if call.is_untouched and call.open.inner is None and sends_lazily(type(call.span.instance)):
             call.open.drop()
             return
         reason = "run_never_closed" if call.is_untouched else "cancelled"
@@ -203,7 +201,7 @@ class CallTable:
             if not self._is_first(call.source.usage if call.source else call.first):
                 call.open.drop()
                 return
-            status = "ok" if status == "ok" else "partial"
+            status = "partial" if status != "ok" or lacks_cache(call.source) else "ok"
             call.open.operation = answer.operation
         record = call.open.finish(
             usage,

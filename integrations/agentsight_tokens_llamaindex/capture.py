@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
-from types import SimpleNamespace
 from typing import Any
 
 from agentsight_tokens.faults import guarded
@@ -116,27 +115,6 @@ class Capture:
         self.calls.fail(id_, error or RuntimeError("the span was dropped"))
         if span is not None and span.kind == "embed":
             self.embeddings.fail(span, error)
-
-    @guarded
-    def start_untold(self, arguments: dict[str, Any]) -> str | None:
-        """Begin a call of which no event tells, and return its span's id; None if one does."""
-        span = self.active_span()
-        if span is None or span.kind != "structured":
-            return None
-        call = self.calls.get(span.id) or self._begin(span, None, None)
-        model = arguments.get("model")
-        call.open.model = model if isinstance(model, str) else call.open.model
-        return span.id
-
-    @guarded
-    def end_untold(self, span_id: str, answer: Any) -> None:
-        """Finish a call of which no event tells."""
-        self.calls.end(span_id, SimpleNamespace(raw=answer))
-
-    @guarded
-    def fail_untold(self, span_id: str, error: BaseException) -> None:
-        """Finish a call of which no event tells and that an exception ended."""
-        self.calls.fail(span_id, error)
 
     def surroundings(self) -> dict[str, Any]:
         """Return what LlamaIndex knows of the embedding that another package's tap counts."""

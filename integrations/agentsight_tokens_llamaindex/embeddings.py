@@ -14,7 +14,7 @@ from typing import Any, Final
 from agentsight_tokens.errors import EncodingUnavailableError
 from agentsight_tokens.meter import Meter, OpenCall
 from agentsight_tokens.usage import TokenUsage
-from agentsight_tokens_openai.errors import is_unbilled
+from agentsight_tokens_wire.errors import is_unbilled
 
 from .calls import HANDLER
 from .providers import model_of, provider_of

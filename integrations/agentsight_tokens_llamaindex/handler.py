@@ -8,12 +8,11 @@ from typing import ClassVar
 
 from agentsight_tokens.config import TokenConfig
 from agentsight_tokens.meter import Meter
-from agentsight_tokens_openai.embeddings import install_embeddings_tap, uninstall_embeddings_tap
+from agentsight_tokens_wire import install_taps
 
 from .capture import Capture
 from .patches import Patches
 from .stream_usage import ask_for_stream_usage
-from .taps import install_taps
 
 __all__ = ["LlamaIndexHandler"]
 
@@ -44,16 +43,14 @@ class LlamaIndexHandler:
         # Outside the lock: an import may be under way in another thread.
         capture = Capture(meter, with_embeddings=config.capture_embeddings)
         patches.after_import(self.framework, lambda module: _listen(module, capture, patches))
-        install_taps(capture, patches)
         if config.stream_usage:
             ask_for_stream_usage(patches)
-        if config.capture_embeddings:
-            install_embeddings_tap(meter, surroundings=capture.surroundings)
-            patches.on_undo(lambda: uninstall_embeddings_tap(surroundings=capture.surroundings))
         meter.barriers.append(capture.settle)
         patches.on_undo(lambda: meter.barriers.remove(capture.settle))
         meter.finders.append(capture.find_call)
         patches.on_undo(lambda: meter.finders.remove(capture.find_call))
+        # After the barrier: what it finishes, the taps beneath finish too.
+        patches.on_undo(install_taps(meter, config, surroundings=capture.surroundings))
         patches.on_undo(capture.clear)
 
     def uninstall(self) -> None:

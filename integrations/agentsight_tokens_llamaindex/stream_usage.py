@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from agentsight_tokens.faults import contained
-from agentsight_tokens_openai.errors import http_status
+from agentsight_tokens_wire.errors import http_status
 
 from .patches import Patches
 from .providers import is_openai_like
