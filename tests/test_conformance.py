@@ -43,18 +43,6 @@ HAS_SWITCH = "wire_taps" in TokenConfig.__struct_fields__
 WAYS = ("callbacks only", "with taps", "all handlers") if HAS_SWITCH else ("callbacks only",)
 
 
-KNOWN = {
-    ("langchain", "6 legacy ainvoke", "all handlers"): pytest.mark.xfail(
-        reason="BaseLLM.agenerate starts its runs in tasks, so the SDK's call is not inside",
-        strict=False,
-    ),
-    ("langchain", "6 legacy abatch", "all handlers"): pytest.mark.xfail(
-        reason="BaseLLM.agenerate starts its runs in tasks, so the SDK's call is not inside",
-        strict=False,
-    ),
-}
-
-
 def _is_here(framework: str) -> bool:
     module = FRAMEWORKS[framework].module.partition(".")[0]
     return framework in registered_handlers() and importlib.util.find_spec(module) is not None
@@ -67,7 +55,6 @@ def cases() -> list[Any]:
             scenario,
             way,
             id=f"{framework}, {scenario.name}, {way}",
-            marks=KNOWN.get((framework, scenario.name, way), ()),
         )
         for framework in FRAMEWORKS
         if _is_here(framework)

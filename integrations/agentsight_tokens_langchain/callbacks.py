@@ -105,7 +105,9 @@ class UsageCallback(BaseCallbackHandler):
             return
         batch = id(kwargs.get("invocation_params")) if kwargs.get("batch_size", 1) > 1 else 0
         call = self._begin(meter, "completion", parent_run_id, metadata)
-        self.runs.open(run_id, Run(call, prompt=id(prompts), batch=batch))
+        run = Run(call, prompt=id(prompts), batch=batch)
+        self.runs.open(run_id, run)
+        note_start(run)
 
     def on_llm_new_token(
         self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any

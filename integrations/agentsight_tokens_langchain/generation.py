@@ -1,8 +1,9 @@
 """
-Closes the runs that LangChain itself never closes.
+The runs of one `generate`: what it sends is theirs, and what it leaves open is closed.
 
-A cancelled `ainvoke` tells no callback of its end, and neither does the first prompt of a
-`generate` whose second fails (langchain-core 1.8).
+A cancelled `ainvoke` of a chat model tells no callback of its end, and neither does the first
+prompt of a `generate` whose second fails. `agenerate` of a legacy model starts its runs in
+tasks, whose context is not the one in which the request is sent (langchain-core 1.8).
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any, Final
 
 from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.faults import guarded
+from agentsight_tokens.meter import OpenCall
 
 from .runs import Run
 
-__all__ = ["note_start", "watch_generation"]
+__all__ = ["call_in_force", "note_start", "watch_generation"]
 
 
 class _Generation:
@@ -43,8 +45,18 @@ def note_start(run: Run) -> None:
         generation.runs.append(run)
 
 
+@guarded
+def call_in_force() -> OpenCall | None:
+    """Return the call of the `generate` inside which this runs, the first that sent nothing."""
+    generation = _current.get()
+    if generation is None or not generation.is_open:
+        return None
+    calls = [run.call for run in generation.runs if not run.call.is_finished]
+    return next((call for call in calls if call.inner is None), calls[0] if calls else None)
+
+
 def watch_generation(model: Any) -> Callable[[], None]:
-    """Watch the methods of `BaseChatModel`, and return what undoes it."""
+    """Watch the methods of `BaseChatModel` or `BaseLLM`, and return what undoes it."""
     originals = {name: vars(model)[name] for name in ("generate", "agenerate")}
     ours = {
         "generate": _watched(originals["generate"]),

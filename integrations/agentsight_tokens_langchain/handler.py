@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -17,6 +18,10 @@ from agentsight_tokens_wire import install_taps
 __all__ = ["LangChainHandler"]
 
 _REGISTRATION: Final = f"{__package__}.registration"
+_MODELS: Final = (
+    ("langchain_core.language_models.chat_models", "BaseChatModel"),
+    ("langchain_core.language_models.llms", "BaseLLM"),
+)
 
 
 class LangChainHandler:
@@ -40,7 +45,8 @@ class LangChainHandler:
         self._meter = meter
         _after_import("langchain_core.tracers.context", self._register)
         _after_import("langchain_core.callbacks.manager", self._tell_apart)
-        _after_import("langchain_core.language_models.chat_models", self._watch_generation)
+        for module, model in _MODELS:
+            _after_import(module, functools.partial(self._watch_generation, model))
         if config.stream_usage:
             _after_import("langchain_openai.chat_models.base", self._ask_for_stream_usage)
         self._undo.append(install_taps(meter, config, surroundings=_surroundings))
@@ -57,8 +63,9 @@ class LangChainHandler:
             return
         from .registration import switch_off, switch_on
 
-        switch_on(self._meter, module)
-        self._undo.append(lambda: switch_off(module))
+        meter = self._meter
+        switch_on(meter, module)
+        self._undo.append(lambda: switch_off(meter, module))
 
     @guarded
     def _tell_apart(self, module: Any) -> None:
@@ -69,12 +76,12 @@ class LangChainHandler:
         self._undo.append(tell_apart(module.AsyncCallbackManager))
 
     @guarded
-    def _watch_generation(self, module: Any) -> None:
+    def _watch_generation(self, model: str, module: Any) -> None:
         if self._meter is None:
             return
         from .generation import watch_generation
 
-        self._undo.append(watch_generation(module.BaseChatModel))
+        self._undo.append(watch_generation(getattr(module, model)))
 
     @guarded
     def _ask_for_stream_usage(self, module: Any) -> None:

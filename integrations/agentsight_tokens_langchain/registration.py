@@ -10,6 +10,7 @@ from agentsight_tokens.meter import Meter
 from .agents import agent_name
 from .callbacks import UsageCallback, usage_callback
 from .context import config_in_force, run_in_force
+from .generation import call_in_force
 
 __all__ = ["surroundings", "switch_off", "switch_on"]
 
@@ -29,13 +30,15 @@ def switch_on(meter: Meter, context: Any) -> None:
         context: The module `langchain_core.tracers.context`.
     """
     usage_callback.meter = meter
+    meter.finders.append(call_in_force)
     _remove_hook(context)
     context.register_configure_hook(_variable, inheritable=True)
 
 
-def switch_off(context: Any) -> None:
+def switch_off(meter: Meter, context: Any) -> None:
     """Take the callback back; runs that are open now are counted as unreported."""
     _remove_hook(context)
+    meter.finders.remove(call_in_force)
     usage_callback.meter = None
     usage_callback.runs.expire_all()
     usage_callback.tools.clear()
