@@ -26,9 +26,9 @@ SCENARIOS: Final = (
     Scenario("11 cache", acts.cached, **FULL),
     Scenario("11 cache async", acts.acached, **FULL),
     Scenario("11 retried", acts.retried, **FULL),
-    Scenario("11 router", acts.router, **FULL),
-    Scenario("11 router async", acts.arouter, **FULL),
-    Scenario("11 fallbacks", acts.fallbacks, **FULL),
+    Scenario("11 router", acts.router, calls=3, **FULL),  # an attempt that failed is a call of 0
+    Scenario("11 router async", acts.arouter, calls=3, **FULL),
+    Scenario("11 fallbacks", acts.fallbacks, calls=2, **FULL),
     Scenario("11 responses", acts.responses, **FULL),
     Scenario("11 responses stream", acts.responses_stream, **FULL),
     Scenario("11 responses astream", acts.responses_astream, **FULL),
