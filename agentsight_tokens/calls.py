@@ -16,6 +16,9 @@ from .usage import USAGE_FIELDS, Scope, TokenUsage, UsageRecord
 __all__ = [
     "CALL_COLUMNS",
     "GROUPABLE",
+    "HAS_TAG",
+    "SUMMARY_COLUMNS",
+    "SUMS",
     "calls_table",
     "insert_calls",
     "microseconds",
@@ -63,30 +66,42 @@ GROUPABLE: Final[tuple[str, ...]] = (
 """The columns by which calls are filtered and grouped."""
 
 
+HAS_TAG: Final = "EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)"
+"""The condition that a call has a tag, in SQLite."""
+
+
 def microseconds(at: datetime) -> int:
     """Return an aware time as microseconds since 1970 UTC."""
     since = at - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-def calls_table(*extra: str) -> str:
-    """Return the statement that creates the table, with extra column definitions."""
+def calls_table(*extra: str, unique: Sequence[str] = ("id",)) -> str:
+    """
+    Return the statement that creates the table.
+
+    Args:
+        extra: Definitions of more columns; they come first.
+        unique: The columns of which no two calls have the same values.
+    """
     kinds = {**dict.fromkeys(_INTEGERS, "INTEGER"), **dict.fromkeys(_REALS, "REAL")}
     columns = [
-        "id TEXT NOT NULL UNIQUE",
+        *extra,
+        "id TEXT NOT NULL",
         "at INTEGER NOT NULL",
         *(f"{name} {kinds.get(name, 'TEXT')}" for name in CALL_COLUMNS[2:]),
+        f"UNIQUE ({', '.join(unique)})",
     ]
-    return f"CREATE TABLE IF NOT EXISTS calls ({', '.join([*extra, *columns])}) STRICT"
+    return f"CREATE TABLE IF NOT EXISTS calls ({', '.join(columns)}) STRICT"
 
 
-def insert_calls(*extra: str) -> str:
+def insert_calls(*extra: str, unique: Sequence[str] = ("id",)) -> str:
     """Return the statement that inserts a call once; the extra columns come first."""
     names = (*extra, *CALL_COLUMNS)
     marks = ", ".join("?" * len(names))
     return (
         f"INSERT INTO calls ({', '.join(names)}) VALUES ({marks}) "  # noqa: S608  # our own names
-        "ON CONFLICT (id) DO NOTHING"
+        f"ON CONFLICT ({', '.join(unique)}) DO NOTHING"
     )
 
 
@@ -127,18 +142,19 @@ def records(rows: Iterable[Sequence[Any]]) -> Iterator[UsageRecord]:
         )
 
 
-def selection(where: Mapping[str, Any]) -> tuple[str, list[Any]]:
+def selection(where: Mapping[str, Any], *, has_tag: str = HAS_TAG) -> tuple[str, list[Any]]:
     """
     Return the SQL condition, and its values, of a filter.
 
     Args:
         where: Values by column of `GROUPABLE`, `tags` (all of them must be there), `since`
             (inclusive) and `until` (exclusive), both aware; what is None does not filter.
+        has_tag: The condition that a call has a tag, in the database's SQL.
 
     Raises:
         InvalidScopeError: For a name that is no filter, or a naive time.
     """
-    conditions = ["1"]
+    conditions = ["1 = 1"]
     values: list[Any] = []
     for name, value in where.items():
         if value is None:
@@ -150,7 +166,7 @@ def selection(where: Mapping[str, Any]) -> tuple[str, list[Any]]:
             values.append(microseconds(value))
         elif name == "tags":
             for tag in (value,) if isinstance(value, str) else value:
-                conditions.append("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)")
+                conditions.append(has_tag)
                 values.append(tag)
         elif name in GROUPABLE:
             conditions.append(f"{name} = ?")
@@ -162,29 +178,49 @@ def selection(where: Mapping[str, Any]) -> tuple[str, list[Any]]:
     return " AND ".join(conditions), values
 
 
+def _whole_sum(expression: str) -> str:
+    # PostgreSQL's sums of bigint are numeric.
+    return f"CAST(COALESCE(SUM({expression}), 0) AS BIGINT)"
+
+
 _MONEY: Final = ("cost_pico_usd", "prompt_cost_pico_usd", "completion_cost_pico_usd")
 _IS_UNPRICED: Final = "cost_pico_usd IS NULL AND unreported_reason IS NULL"
 _TOKENS: Final = "total_tokens + embedding_tokens"
 
 
-def summary_columns() -> str:
-    """
-    Return the SQL columns that `summary_of_row` reads.
+SUMMARY_COLUMNS: Final[tuple[str, ...]] = (
+    "calls",
+    "unreported_calls",
+    "unpriced_calls",
+    "unpriced_tokens",
+    "estimated_calls",
+    *(f"{name.removesuffix('_pico_usd')}_micro_usd" for name in _MONEY),
+    *(f"{name.removesuffix('_pico_usd')}_rest_pico_usd" for name in _MONEY),
+    *USAGE_FIELDS,
+)
+"""
+The names of what `summary_columns` sums.
 
-    Money is summed in two halves, because 64 bits of pico-USD end at 9.2 million USD.
-    """
-    return ", ".join(
-        [
-            "COUNT(*)",
-            "COUNT(unreported_reason)",
-            f"COALESCE(SUM({_IS_UNPRICED} AND {_TOKENS} > 0), 0)",
-            f"COALESCE(SUM(CASE WHEN {_IS_UNPRICED} THEN {_TOKENS} END), 0)",
-            "COALESCE(SUM(source = 'estimated'), 0)",
-            *(f"COALESCE(SUM({name} / 1000000), 0)" for name in _MONEY),
-            *(f"COALESCE(SUM({name} % 1000000), 0)" for name in _MONEY),
-            *(f"COALESCE(SUM({name}), 0)" for name in USAGE_FIELDS),
-        ]
-    )
+Money is summed in two halves, because 64 bits of pico-USD end at 9.2 million USD.
+"""
+
+
+SUMS: Final[tuple[str, ...]] = (
+    "COUNT(*)",
+    "COUNT(unreported_reason)",
+    f"COUNT(CASE WHEN {_IS_UNPRICED} AND {_TOKENS} > 0 THEN 1 END)",
+    _whole_sum(f"CASE WHEN {_IS_UNPRICED} THEN {_TOKENS} END"),
+    "COUNT(CASE WHEN source = 'estimated' THEN 1 END)",
+    *(_whole_sum(f"{name} / 1000000") for name in _MONEY),
+    *(_whole_sum(f"{name} % 1000000") for name in _MONEY),
+    *(_whole_sum(name) for name in USAGE_FIELDS),
+)
+"""The SQL of `SUMMARY_COLUMNS` over calls, for SQLite and PostgreSQL."""
+
+
+def summary_columns() -> str:
+    """Return the SQL columns that `summary_of_row` reads."""
+    return ", ".join(SUMS)
 
 
 def summary_of_row(

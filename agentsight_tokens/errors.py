@@ -12,6 +12,7 @@ AgentSightError
 ├── BudgetExceededError                  a call that a budget does not allow
 ├── TrackerClosedError (RuntimeError)    a tracker used after close()
 ├── StorageError (OSError)               the data directory did not take a write
+├── UnstorableError (ValueError)         what no store can hold
 └── DestinationError                     a delivery that did not succeed
     ├── DestinationUnavailableError      it cannot take it now
     │   └── DestinationUnauthorizedError it does not know our key
@@ -56,6 +57,7 @@ __all__ = [
     "UnknownModelError",
     "UnknownResponseError",
     "UnpricedModelWarning",
+    "UnstorableError",
 ]
 
 
@@ -134,6 +136,10 @@ class TrackerClosedError(AgentSightError, RuntimeError):
 
 class StorageError(AgentSightError, OSError):
     """The data directory did not take a write."""
+
+
+class UnstorableError(AgentSightError, ValueError):
+    """A store cannot hold what is in a cycle, as a number beyond 64 bits."""
 
 
 class DestinationError(AgentSightError):

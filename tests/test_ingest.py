@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 import sqlite3
@@ -15,28 +14,19 @@ import pytest
 from starlette.applications import Starlette
 
 from agentsight_tokens import Cycle
-from agentsight_tokens.backend import app as module
 from agentsight_tokens.backend.app import create_app
+from agentsight_tokens.backend.body import BodyLimits
 from agentsight_tokens.backend.ingest import ingest
 from agentsight_tokens.backend.store import SQLiteStore
 from agentsight_tokens.cycle import encode_cycles
-from tests.records import AT, call
+from tests.records import AT
+from tests.server_kit import ask, cycle
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SQLiteStore]:
     with SQLiteStore(tmp_path / "store.db") as store:
         yield store
-
-
-def cycle(key: str, *numbers: int) -> Cycle:
-    return Cycle.of(
-        [call(number, id=f"{key}-{number}") for number in numbers],
-        key=key,
-        conversation_id="c",
-        sealed_by="send",
-        sealed_at=AT,
-    )
 
 
 def changed(*cycles: Cycle, **changes: Any) -> dict[str, Any]:
@@ -164,30 +154,7 @@ def request(
     method: str = "POST",
     **headers: str,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Ask the application as a server would."""
-    sent: list[dict[str, Any]] = []
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": method,
-        "path": path,
-        "query_string": b"",
-        "headers": [(n.replace("_", "-").lower().encode(), v.encode()) for n, v in headers.items()],
-    }
-    pieces = [body[i : i + 65536] for i in range(0, len(body), 65536)] or [b""]
-    messages = [{"type": "http.request", "body": p, "more_body": True} for p in pieces]
-    messages.append({"type": "http.request", "body": b"", "more_body": False})
-
-    async def receive() -> dict[str, Any]:
-        return messages.pop(0)
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
-    start, *rest = sent
-    headers_sent = {n.decode(): v.decode() for n, v in start["headers"]}
-    return start["status"], headers_sent, b"".join(m["body"] for m in rest)
+    return ask(app, method, path, body=body, **headers)
 
 
 def test_the_server_acknowledges_what_it_stored(store: SQLiteStore) -> None:
@@ -214,11 +181,9 @@ def test_the_server_wants_its_key(store: SQLiteStore) -> None:
     assert request(app, body, authorization="Bearer right")[0] == 200
 
 
-def test_bodies_are_bounded(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bodies_are_bounded(store: SQLiteStore) -> None:
     """Neither a long body nor a bomb fills the memory, and what is no body is refused."""
-    monkeypatch.setattr(module, "LONGEST_BODY", 1000)
-    monkeypatch.setattr(module, "LONGEST_CONTENT", 10_000)
-    app = create_app(store)
+    app = create_app(store, body_limits=BodyLimits(1000, 10_000))
 
     assert request(app, b"x" * 1001)[0] == 413
     assert request(app, gzip.compress(b"x" * 20_000), content_encoding="gzip")[0] == 413
@@ -229,15 +194,15 @@ def test_bodies_are_bounded(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch)
     assert request(app, b"", method="GET")[0] == 405
 
 
-def test_what_is_not_stored_is_not_acknowledged(store: SQLiteStore) -> None:
+def test_what_is_not_stored_is_not_acknowledged(tmp_path: Path) -> None:
     """A store that fails is unavailable, and the client is told to come again."""
 
-    class Full:
-        def ingest(self, cycles: object) -> None:
+    class Full(SQLiteStore):
+        def ingest(self, cycles: object, *, project_id: int = 1) -> None:
             raise sqlite3.OperationalError("database or disk is full")
 
-        def close(self) -> None: ...
+    with Full(tmp_path / "full.db") as store:
+        status, headers, answer = request(create_app(store), encode_cycles([cycle("a", 1)]))
 
-    status, headers, answer = request(create_app(Full()), encode_cycles([cycle("a", 1)]))
-
-    assert (status, headers["retry-after"], answer) == (503, "1", b"OperationalError")
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert json.loads(answer)["error"] == {"code": "unavailable", "message": "OperationalError"}

@@ -10,8 +10,15 @@ import pytest
 
 from agentsight_tokens import Cycle
 from agentsight_tokens.backend.store import SQLiteStore
+from agentsight_tokens.calls import calls_table, insert_calls, record_values
 from agentsight_tokens.destinations.embedded import EmbeddedDestination
-from agentsight_tokens.errors import DestinationError, DestinationUnavailableError
+from agentsight_tokens.errors import (
+    DeliveryRefusedError,
+    DestinationError,
+    DestinationUnavailableError,
+    StorageError,
+    UnstorableError,
+)
 from tests.records import AT, call
 
 
@@ -30,32 +37,11 @@ def total(store: SQLiteStore) -> int:
     return store.rows("SELECT COALESCE(SUM(input_tokens), 0) FROM calls")[0][0]
 
 
-def test_a_cycle_is_stored_once(store: SQLiteStore) -> None:
-    """The same key again, in one delivery or two, changes nothing."""
-    store.ingest([cycle("a", 1, 2), cycle("a", 1, 2)])
-    store.ingest([cycle("a", 1, 2), cycle("b", 4)])
-
-    assert total(store) == 7
-    assert store.rows("SELECT COUNT(*) FROM cycles") == [(2,)]
-
-
-def test_a_record_is_stored_once_under_any_key(store: SQLiteStore) -> None:
-    """A call that comes again in another cycle is known by its id."""
-    whole = cycle("a", 1, 2)
-    store.ingest([whole])
-    half = Cycle.of(
-        whole.records[:1], key="a:1-1", conversation_id="c", sealed_by="send", sealed_at=AT
-    )
-    store.ingest([half])
-
-    assert total(store) == 3
-
-
 def test_a_failure_leaves_no_half(store: SQLiteStore) -> None:
     """A delivery is stored whole or not at all."""
     bad = call(1, id=None)
     broken = Cycle.of([bad], key="b", conversation_id="c", sealed_by="send", sealed_at=AT)
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(UnstorableError):
         store.ingest([cycle("a", 1), Cycle(**{**_fields(broken), "conversation_id": None})])
 
     assert total(store) == 0
@@ -85,3 +71,60 @@ def test_the_embedded_destination_delivers(tmp_path: Path) -> None:
     destination.close()
 
     assert outcome.is_accepted
+
+
+def test_the_embedded_destination_refuses_what_no_store_can_hold(tmp_path: Path) -> None:
+    """A number beyond 64 bits is refused for ever, and does not hold up what comes after it."""
+    destination = EmbeddedDestination(lambda: SQLiteStore(tmp_path / "store.db"))
+    record = call(1, cost_pico_usd=2**64)
+    with pytest.raises(DeliveryRefusedError, match="too large"):
+        destination.deliver(
+            [Cycle.of([record], key="a", conversation_id="c", sealed_by="send", sealed_at=AT)]
+        )
+    destination.close()
+
+
+OLD_SCHEMA = (
+    "CREATE TABLE cycles (key TEXT PRIMARY KEY, conversation_id TEXT NOT NULL, "
+    "sealed_by TEXT NOT NULL, opened_at INTEGER NOT NULL, sealed_at INTEGER NOT NULL, "
+    "environment TEXT, calls INTEGER NOT NULL) STRICT",
+    calls_table("number INTEGER PRIMARY KEY", "cycle_key TEXT NOT NULL", "environment TEXT"),
+    "CREATE TABLE repricings (call_id TEXT NOT NULL, repriced_at INTEGER NOT NULL, "
+    "cost_pico_usd INTEGER, prompt_cost_pico_usd INTEGER, completion_cost_pico_usd INTEGER, "
+    "cost_status TEXT, price_key TEXT, price_version TEXT) STRICT",
+    "CREATE INDEX repricings_by_call ON repricings (call_id)",
+    "CREATE INDEX calls_by_time ON calls (at)",
+    "CREATE INDEX calls_by_conversation ON calls (conversation_id, at)",
+)
+
+
+def test_a_file_of_before_projects_is_taken_over(tmp_path: Path) -> None:
+    """Its calls are the default project's, and are known if they come again."""
+    old = sqlite3.connect(tmp_path / "store.db")
+    for statement in OLD_SCHEMA:
+        old.execute(statement)
+    whole = cycle("a", 1, 2)
+    old.execute("INSERT INTO cycles VALUES ('a', 'c', 'send', 1, 2, NULL, 2)")
+    for record in whole.records:
+        old.execute(insert_calls("cycle_key", "environment"), ("a", None, *record_values(record)))
+    old.execute("INSERT INTO repricings VALUES ('a-1', 1, 1, 1, 1, 'priced', 'k', 'v')")
+    old.commit()
+    old.close()
+
+    with SQLiteStore(tmp_path / "store.db") as store:
+        store.ingest([whole, cycle("b", 4)])
+
+        assert total(store) == 7
+        assert store.rows("SELECT project_id, calls FROM cycles") == [(1, 2), (1, 1)]
+        assert store.rows("SELECT project_id, call_id FROM repricings") == [(1, "a-1")]
+        assert store.rows("SELECT SUM(input_tokens) FROM hourly_usage") == [(7,)]
+
+
+def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    """What this version does not know, it does not change."""
+    newer = sqlite3.connect(tmp_path / "store.db")
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+
+    with pytest.raises(StorageError, match="newer"):
+        SQLiteStore(tmp_path / "store.db")

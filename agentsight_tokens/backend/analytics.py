@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone, tzinfo
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.calls import (
     CALL_COLUMNS,
@@ -19,10 +19,12 @@ from agentsight_tokens.errors import InvalidScopeError
 from agentsight_tokens.summary import UsageSummary
 from agentsight_tokens.usage import UsageRecord
 
+from .store.base import Reader
+from .store.dialect import Dialect
+
 __all__ = [
     "DIMENSIONS",
     "PERIODS",
-    "RowSource",
     "UsageGroup",
     "UsageReport",
     "call_of_id",
@@ -53,23 +55,10 @@ DIMENSIONS: Final[Mapping[str, str]] = {
 }
 """What usage can be grouped by, and the key under which a group is found in a row."""
 
-_FORMATS: Final = {
-    "hour": "'%Y-%m-%dT%H:00'",
-    "day": "'%Y-%m-%d'",
-    "week": "'%Y-%m-%d'",
-    "month": "'%Y-%m'",
-    "year": "'%Y'",
-}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EVERYTHING: Final = 2**63 - 1
 _OFFSET_STEP: Final = timedelta(days=6)
 """No zone of the tz database (2026) changes its offset twice in so short a time."""
-
-
-class RowSource(Protocol):
-    """A store, as a query sees it."""
-
-    def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a query."""
 
 
 class UsageGroup(NamedTuple):
@@ -90,7 +79,7 @@ class UsageReport(NamedTuple):
 
 
 def usage_by(
-    store: RowSource,
+    store: Reader,
     by: Sequence[str],
     *,
     where: Mapping[str, Any] | None = None,
@@ -111,9 +100,9 @@ def usage_by(
         InvalidScopeError: For an unknown dimension or filter.
     """
     keys = tuple(dict.fromkeys(_key(name) for name in by))
-    condition, values = _selection(where or {})
+    condition, values = _selection(store, where or {})
     segments = _offsets(store, condition, values, zone) if set(keys) & set(PERIODS) else []
-    columns = [_expression(key, segments) for key in keys]
+    columns = [_expression(key, segments, store.dialect) for key in keys]
     rows = store.rows(
         f"SELECT {', '.join([*columns, summary_columns()])} FROM calls WHERE {condition}"  # noqa: S608  # our own names
         + (f" GROUP BY {', '.join(str(i + 1) for i in range(len(keys)))}" if keys else ""),
@@ -126,7 +115,7 @@ def usage_by(
 
 
 def newest_calls(
-    store: RowSource, *, where: Mapping[str, Any] | None = None, limit: int | None = None
+    store: Reader, *, where: Mapping[str, Any] | None = None, limit: int | None = None
 ) -> list[UsageRecord]:
     """
     Return the newest calls that a filter selects, the newest first.
@@ -139,16 +128,16 @@ def newest_calls(
     Raises:
         InvalidScopeError: For an unknown filter.
     """
-    condition, values = _selection(where or {})
+    condition, values = _selection(store, where or {})
     found = store.rows(
         f"SELECT {', '.join(CALL_COLUMNS)} FROM calls WHERE {condition} "  # noqa: S608  # our own names
-        "ORDER BY at DESC, number DESC LIMIT ?",
-        [*values, -1 if limit is None else limit],
+        "ORDER BY at DESC, id DESC LIMIT ?",
+        [*values, _EVERYTHING if limit is None else limit],
     )
     return list(records(found))
 
 
-def call_of_id(store: RowSource, id: str) -> UsageRecord | None:
+def call_of_id(store: Reader, id: str) -> UsageRecord | None:
     """Return the call of an id, or None if the store has no such call."""
     found = store.rows(f"SELECT {', '.join(CALL_COLUMNS)} FROM calls WHERE id = ?", [id])  # noqa: S608  # our own names
     return next(records(found), None)
@@ -162,9 +151,11 @@ def _key(name: str) -> str:
     raise InvalidScopeError(f"{name!r} is nothing to group by; known are {', '.join(DIMENSIONS)}")
 
 
-def _selection(where: Mapping[str, Any]) -> tuple[str, list[Any]]:
+def _selection(store: Reader, where: Mapping[str, Any]) -> tuple[str, list[Any]]:
     environment = where.get("environment")
-    condition, values = selection({k: v for k, v in where.items() if k != "environment"})
+    condition, values = selection(
+        {k: v for k, v in where.items() if k != "environment"}, has_tag=store.dialect.has_tag
+    )
     if environment is None:
         return condition, values
     return f"{condition} AND environment = ?", [*values, environment]
@@ -178,13 +169,12 @@ class _Segment(NamedTuple):
     offset: timedelta
 
 
-def _expression(key: str, segments: Sequence[_Segment]) -> str:
+def _expression(key: str, segments: Sequence[_Segment], dialect: Dialect) -> str:
     """Return the SQL of a dimension; periods are cut in the zone's own time."""
     if key not in PERIODS:
         return key
     seconds = _by_segment(segments, lambda offset: str(offset // timedelta(seconds=1)))
-    modifiers = ", '-6 days', 'weekday 1'" if key == "week" else ""
-    local = f"strftime({_FORMATS[key]}, at / 1000000 + {seconds}, 'unixepoch'{modifiers})"
+    local = dialect.period(key, f"at / 1000000 + {seconds}")
     if key != "hour":
         return local
     # Where clocks are set back, only the offset tells the two hours apart.
@@ -205,9 +195,7 @@ def _offset_text(offset: timedelta) -> str:
     return f"'{sign}{minutes // 60:02}:{minutes % 60:02}'"
 
 
-def _offsets(
-    store: RowSource, condition: str, values: Sequence[Any], zone: tzinfo
-) -> list[_Segment]:
+def _offsets(store: Reader, condition: str, values: Sequence[Any], zone: tzinfo) -> list[_Segment]:
     """Return the offsets of a zone over the time that the selected calls span."""
     [(first, last)] = store.rows(
         f"SELECT MIN(at), MAX(at) FROM calls WHERE {condition}",  # noqa: S608  # as above

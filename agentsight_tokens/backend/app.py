@@ -1,116 +1,74 @@
-"""The server: what it answers over HTTP."""
+"""The server, as an ASGI application."""
 
 from __future__ import annotations
 
 import contextlib
-import hmac
 import logging
-import zlib
-from collections.abc import AsyncIterator
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from agentsight_tokens.receipt import encode_receipt
-
-from .ingest import CycleStore, ingest
+from .accounts import Accounts
+from .body import BodyLimits
+from .endpoint import ANYONE, Asked, Endpoint, Server
+from .gate import access_of
+from .problem import Problem, answer_of_problem, answer_of_surprise
+from .routes import ENDPOINTS
+from .store import Store
 
 __all__ = ["create_app"]
-
-LONGEST_BODY: Final = 8_000_000
-"""Bytes of a request, as they are sent."""
-LONGEST_CONTENT: Final = 64_000_000
-"""Bytes of a request, decompressed."""
 
 _logger: Final = logging.getLogger("agentsight_tokens.server")
 
 
-class ClosableStore(CycleStore, Protocol):
-    """A store that the server closes."""
-
-    def close(self) -> None:
-        """Close the store."""
-
-
-def create_app(store: ClosableStore, *, api_key: str | None = None) -> Starlette:
+def create_app(
+    store: Store,
+    *,
+    api_key: str | None = None,
+    is_open: bool = True,
+    body_limits: BodyLimits = BodyLimits(),  # noqa: B008  # it cannot be changed
+    endpoints: Sequence[Endpoint] = ENDPOINTS,
+) -> Starlette:
     """
     Return the server of a store, as an ASGI application.
 
     Args:
-        store: Where the cycles go; it is closed when the server ends.
-        api_key: The key that clients must show; without one, everybody may write.
+        store: Where everything is; it is closed when the server ends.
+        api_key: A key of the default project beside those in the store.
+        is_open: Whether everybody on this machine is let in as long as there is no key.
+        body_limits: How large and how slow a body may be.
+        endpoints: What the server does.
     """
+    server = Server(store, Accounts(store), api_key, is_open, body_limits)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         store.close()
 
-    async def post_cycles(request: Request) -> Response:
-        _require_key(request, api_key)
-        body = await _content(request)
-        try:
-            receipts = await run_in_threadpool(ingest, store, body)
-        except msgspec.DecodeError as error:
-            raise HTTPException(400, str(error)) from None
-        except Exception as error:
-            # A store of any kind may fail in any way; nothing is acknowledged that is not on disk, so the client must keep it.
-            _logger.exception("the store does not take cycles")
-            raise HTTPException(503, type(error).__name__, {"Retry-After": "1"}) from None
-        return Response(encode_receipt(receipts), media_type="application/json")
-
-    async def health(_: Request) -> Response:
-        return PlainTextResponse("ok")
-
     return Starlette(
-        routes=[
-            Route("/v1/cycles", post_cycles, methods=["POST"]),
-            Route("/healthz", health),
-        ],
+        routes=[_route(endpoint, server) for endpoint in endpoints],
         lifespan=lifespan,
+        exception_handlers={HTTPException: answer_of_problem, Exception: answer_of_surprise},
     )
 
 
-def _require_key(request: Request, api_key: str | None) -> None:
-    if api_key is None:
-        return
-    given = request.headers.get("Authorization", "")
-    if not hmac.compare_digest(given.encode(), f"Bearer {api_key}".encode()):
-        raise HTTPException(401, "the key is not known", {"WWW-Authenticate": "Bearer"})
+def _route(endpoint: Endpoint, server: Server) -> Route:
+    async def respond(request: Request) -> Response:
+        try:
+            access = ANYONE
+            if endpoint.scope is not None:
+                access = await run_in_threadpool(access_of, request, server, endpoint.scope)
+            return await endpoint.handler(Asked(request, server, access))
+        except server.store.outages as error:
+            # Nothing is acknowledged that is not on disk, so the client must keep it.
+            _logger.warning("the store does not answer: %s", error)
+            raise Problem(503, type(error).__name__, {"Retry-After": "1"}) from None
 
-
-async def _content(request: Request) -> bytes:
-    """Return the body of a request, decompressed; neither may grow without bound."""
-    pieces = []
-    size = 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > LONGEST_BODY:
-            raise HTTPException(413, f"a body has at most {LONGEST_BODY:,} bytes")
-        pieces.append(piece)
-    body = b"".join(pieces)
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding == "identity":
-        return body
-    if encoding != "gzip":
-        raise HTTPException(415, f"Content-Encoding {encoding!r} is not known; gzip is")
-    return _decompressed(body)
-
-
-def _decompressed(body: bytes) -> bytes:
-    unzip = zlib.decompressobj(wbits=31)
-    try:
-        content = unzip.decompress(body, LONGEST_CONTENT)
-    except zlib.error as error:
-        raise HTTPException(400, f"the body is no gzip: {error}") from None
-    if unzip.unconsumed_tail:
-        raise HTTPException(413, f"a body has at most {LONGEST_CONTENT:,} bytes decompressed")
-    if not unzip.eof:
-        raise HTTPException(400, "the body is cut off")
-    return content
+    return Route(endpoint.path, respond, methods=[endpoint.method])

@@ -7,34 +7,23 @@ the reason, and everything else is committed durably before the receipt is retur
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 
 from agentsight_tokens.cycle import WIRE_VERSION, Cycle, decode_cycles
+from agentsight_tokens.errors import UnstorableError
 from agentsight_tokens.receipt import CycleReceipt, RefusedRecord
 from agentsight_tokens.usage import UsageRecord
 
-__all__ = ["CycleStore", "ingest"]
+from .store import DEFAULT_PROJECT_ID, Store
 
-_UNSTORABLE: Final = (
-    sqlite3.DataError,
-    sqlite3.IntegrityError,
-    sqlite3.InterfaceError,
-    OverflowError,
-    TypeError,
-    ValueError,
-)
-"""What a store raises for what is in a cycle, as a number beyond 64 bits."""
+__all__ = ["ingest"]
 
-
-class CycleStore(Protocol):
-    """What ingest needs of a store."""
-
-    def ingest(self, cycles: Sequence[Cycle]) -> object:
-        """Commit cycles durably, all or none; what is there already changes nothing."""
+_Take = Callable[[Sequence[Cycle]], object]
+"""Stores cycles, all or none."""
 
 
 class _Envelope(msgspec.Struct):
@@ -55,7 +44,9 @@ _raw_parts: Final = msgspec.json.Decoder(_Parts)
 _raw_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def ingest(store: CycleStore, body: bytes) -> list[CycleReceipt]:
+def ingest(
+    store: Store, body: bytes, *, project_id: int = DEFAULT_PROJECT_ID
+) -> list[CycleReceipt]:
     """
     Store what a body holds, and return a receipt for each cycle, in their order.
 
@@ -63,17 +54,18 @@ def ingest(store: CycleStore, body: bytes) -> list[CycleReceipt]:
         msgspec.DecodeError: If the body is no list of cycles; nothing is stored.
         Exception: What the store raises when it cannot be written; it must be sent again.
     """
+    take = partial(store.ingest, project_id=project_id)
     try:
         cycles = decode_cycles(body)
     except msgspec.ValidationError:
-        return [_ingest_raw(store, raw) for raw in _raw_cycles(body)]
+        return [_ingest_raw(take, raw) for raw in _raw_cycles(body)]
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError(str(error)) from None
     faults = [_fault(cycle) for cycle in cycles]
     try:
-        store.ingest([cycle for cycle, fault in zip(cycles, faults, strict=True) if not fault])
-    except _UNSTORABLE:
-        return [_ingest_alone(store, cycle) for cycle in cycles]
+        take([cycle for cycle, fault in zip(cycles, faults, strict=True) if not fault])
+    except UnstorableError:
+        return [_ingest_alone(take, cycle) for cycle in cycles]
     return [
         _rejected(cycle.key, fault) if fault else _accepted(cycle.key)
         for cycle, fault in zip(cycles, faults, strict=True)
@@ -100,28 +92,28 @@ def _fault(cycle: Cycle) -> str | None:
     return None
 
 
-def _ingest_alone(store: CycleStore, cycle: Cycle) -> CycleReceipt:
+def _ingest_alone(take: _Take, cycle: Cycle) -> CycleReceipt:
     """Store a cycle of a body that could not be stored whole."""
     if fault := _fault(cycle):
         return _rejected(cycle.key, fault)
-    reason = _unstorable(store, cycle)
+    reason = _unstorable(take, cycle)
     if reason is None:
         return _accepted(cycle.key)
     if len(cycle.records) == 1:
         return _rejected(cycle.key, reason)
-    return _ingest_records(store, cycle, cycle.records, {})
+    return _ingest_records(take, cycle, cycle.records, {})
 
 
-def _ingest_raw(store: CycleStore, raw: msgspec.Raw) -> CycleReceipt:
+def _ingest_raw(take: _Take, raw: msgspec.Raw) -> CycleReceipt:
     """Store a cycle of a body that could not be read whole."""
     try:
         cycle = msgspec.json.decode(raw, type=Cycle)
     except msgspec.ValidationError as error:
-        return _ingest_parts(store, raw, str(error))
-    return _ingest_alone(store, cycle)
+        return _ingest_parts(take, raw, str(error))
+    return _ingest_alone(take, cycle)
 
 
-def _ingest_parts(store: CycleStore, raw: msgspec.Raw, fault: str) -> CycleReceipt:
+def _ingest_parts(take: _Take, raw: msgspec.Raw, fault: str) -> CycleReceipt:
     """Store the records that can be read of a cycle that cannot."""
     try:
         parts = _raw_parts.decode(raw)
@@ -146,15 +138,15 @@ def _ingest_parts(store: CycleStore, raw: msgspec.Raw, fault: str) -> CycleRecei
         cycle = msgspec.json.decode(msgspec.json.encode(fields), type=Cycle)
     except msgspec.ValidationError as error:
         return _rejected(parts.key, str(error))
-    return _ingest_records(store, cycle, records, refused)
+    return _ingest_records(take, cycle, records, refused)
 
 
 def _ingest_records(
-    store: CycleStore, cycle: Cycle, records: Sequence[UsageRecord], refused: dict[str, str]
+    take: _Take, cycle: Cycle, records: Sequence[UsageRecord], refused: dict[str, str]
 ) -> CycleReceipt:
     """Store records one by one."""
     for record in records:
-        if fault := _unstorable(store, _with_record(cycle, record)):
+        if fault := _unstorable(take, _with_record(cycle, record)):
             refused[record.id] = fault
     if len(refused) == cycle.calls:
         return _rejected(cycle.key, next(iter(refused.values())))
@@ -163,11 +155,11 @@ def _ingest_records(
     )
 
 
-def _unstorable(store: CycleStore, cycle: Cycle) -> str | None:
+def _unstorable(take: _Take, cycle: Cycle) -> str | None:
     """Store a cycle; return what in it cannot be stored."""
     try:
-        store.ingest([cycle])
-    except _UNSTORABLE as error:
+        take([cycle])
+    except UnstorableError as error:
         return str(error)
     return None
 

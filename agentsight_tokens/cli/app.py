@@ -16,6 +16,7 @@ from agentsight_tokens.errors import AgentSightError, ConfigurationError, Invali
 from .calls import calls
 from .demo import demo
 from .doctor import doctor
+from .keys import keys
 from .outbox import outbox
 from .prices import prices
 from .reconcile import reconcile
@@ -70,6 +71,7 @@ app.add_typer(outbox, name="outbox")
 app.add_typer(prices, name="prices")
 app.command()(reconcile)
 app.command()(serve)
+app.add_typer(keys, name="keys")
 
 
 def run() -> None:

@@ -11,7 +11,7 @@ from .filters import Selection
 from .screen import cell, plural, screen
 
 if TYPE_CHECKING:
-    from agentsight_tokens.backend.analytics import RowSource
+    from agentsight_tokens.backend.store import Reader
 
 __all__ = ["FIRST_LINES", "FIRST_LINES_BY_HAND", "indented", "print_nothing"]
 
@@ -31,7 +31,7 @@ tracker.send_tracked_data()  # after them all
 """The lines of a program that makes its calls itself."""
 
 
-def print_nothing(config: TokenConfig, store: RowSource, selection: Selection) -> None:
+def print_nothing(config: TokenConfig, store: Reader, selection: Selection) -> None:
     """Say that no call was found, and whether that is the filter's doing."""
     from agentsight_tokens.backend.analytics import usage_by
 

@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from agentsight_tokens.cycle import Cycle
-from agentsight_tokens.errors import DestinationError, DestinationUnavailableError
+from agentsight_tokens.errors import (
+    DeliveryRefusedError,
+    DestinationError,
+    DestinationUnavailableError,
+    UnstorableError,
+)
 
 from .base import Outcome
 
@@ -38,6 +43,8 @@ class EmbeddedDestination:
         """Commit the cycles; see `Destination.deliver`."""
         try:
             self._store().ingest(cycles)
+        except UnstorableError as error:
+            raise DeliveryRefusedError(f"the store cannot hold it: {error}") from error
         except (sqlite3.Error, OSError) as error:
             raise DestinationUnavailableError(f"the embedded store failed: {error}") from error
         return [Outcome(is_accepted=True)] * len(cycles)

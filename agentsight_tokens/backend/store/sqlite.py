@@ -1,69 +1,78 @@
-"""The embedded store: one SQLite file."""
+"""The store in one SQLite file: the embedded one, and the server's by default."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
+from queue import Empty, LifoQueue
 from threading import RLock
 from typing import Any, Final
 
-from agentsight_tokens.calls import calls_table, insert_calls, microseconds, record_values
+import msgspec
+
+from agentsight_tokens.calls import insert_calls, microseconds, record_values
 from agentsight_tokens.cycle import Cycle
+from agentsight_tokens.errors import UnstorableError
 from agentsight_tokens.usage import UsageRecord
+
+from .base import DEFAULT_PROJECT_ID, ProjectReader
+from .cycle_row import cycle_values
+from .dialect import SQLITE
+from .repricing import reprice
+from .rollup import add_to_rollup
+from .sqlite_schema import CALL_KEY, prepare
 
 __all__ = ["STORE_FILE", "SQLiteStore"]
 
 STORE_FILE: Final = "store.db"
 """The store's file within the data directory."""
 
-_SCHEMA: Final = f"""
-CREATE TABLE IF NOT EXISTS cycles (
-  key TEXT PRIMARY KEY, conversation_id TEXT NOT NULL, sealed_by TEXT NOT NULL,
-  opened_at INTEGER NOT NULL, sealed_at INTEGER NOT NULL, environment TEXT,
-  calls INTEGER NOT NULL) STRICT;
-{calls_table("number INTEGER PRIMARY KEY", "cycle_key TEXT NOT NULL", "environment TEXT")};
-CREATE TABLE IF NOT EXISTS repricings (
-  call_id TEXT NOT NULL, repriced_at INTEGER NOT NULL, cost_pico_usd INTEGER,
-  prompt_cost_pico_usd INTEGER, completion_cost_pico_usd INTEGER, cost_status TEXT,
-  price_key TEXT, price_version TEXT) STRICT;
-CREATE INDEX IF NOT EXISTS repricings_by_call ON repricings (call_id);
-CREATE INDEX IF NOT EXISTS calls_by_time ON calls (at);
-CREATE INDEX IF NOT EXISTS calls_by_conversation ON calls (conversation_id, at);
-"""
-_COST_COLUMNS: Final = (
-    "cost_pico_usd",
-    "prompt_cost_pico_usd",
-    "completion_cost_pico_usd",
-    "cost_status",
-    "price_key",
-    "price_version",
-)
-_INSERT_CALL: Final = insert_calls("cycle_key", "environment")
+_INSERT_CALL: Final = insert_calls("project_id", "cycle_key", "environment", unique=CALL_KEY)
 _INSERT_CYCLE: Final = (
-    "INSERT INTO cycles VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+    "INSERT INTO cycles VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (project_id, key) DO NOTHING"
 )
+_ADD_TO_ROLLUP: Final = add_to_rollup("calls", "number > ?")
+_UNSTORABLE: Final = (
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+_MEMORY: Final = Path(":memory:")
 
 
 class SQLiteStore:
-    """Takes each cycle key and each record id once, for ever. Safe for threads and processes."""
+    """A store in a file that threads and processes of one machine share; see `Store`."""
+
+    dialect: Final = SQLITE
+    outages: Final = (sqlite3.DatabaseError, OSError)
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._lock = RLock()
-        self._connection = sqlite3.connect(
-            path, timeout=30, isolation_level=None, check_same_thread=False
-        )
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=FULL")
-        self._connection.executescript(_SCHEMA)
+        self._readers: LifoQueue[sqlite3.Connection] = LifoQueue()
+        self._connection = self._connect()
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            prepare(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._connection.close()
+        with contextlib.suppress(Empty):
+            while True:
+                self._readers.get_nowait().close()
 
     def __enter__(self) -> SQLiteStore:
         return self
@@ -71,72 +80,135 @@ class SQLiteStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ingest(self, cycles: Sequence[Cycle]) -> None:
+    def ingest(self, cycles: Sequence[Cycle], *, project_id: int = DEFAULT_PROJECT_ID) -> None:
         """
         Commit cycles durably; those that are there already change nothing.
 
         Raises:
-            sqlite3.Error: If the disk did not take them; then nothing has changed.
+            UnstorableError: For what is in a cycle; nothing has changed.
+            sqlite3.Error: If the disk did not take them; nothing has changed.
         """
         # A record counts by its own id: a cycle that is known may hold one that is not, where
         # a call that was refused once is accepted now.
-        with self._lock, self._transaction():
-            self._connection.executemany(_INSERT_CYCLE, map(_cycle_values, cycles))
-            self._connection.executemany(
-                _INSERT_CALL,
-                (
-                    (cycle.key, cycle.environment, *record_values(record))
-                    for cycle in cycles
-                    for record in cycle.records
-                ),
-            )
+        try:
+            with self.transaction() as transaction:
+                self._ingest(transaction, cycles, project_id)
+        except _UNSTORABLE as error:
+            raise UnstorableError(str(error)) from error
 
-    def reprice(self, records: Iterable[UsageRecord], *, repriced_at: datetime) -> int:
+    def of_project(self, project_id: int) -> ProjectReader:
+        """Return what reads one project, and nothing of any other."""
+        return ProjectReader(self, project_id)
+
+    def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query; writers do not hold it up."""
+        if self._path == _MEMORY:
+            with self._lock:
+                return self._connection.execute(statement, values).fetchall()
+        try:
+            reader = self._readers.get_nowait()
+        except Empty:
+            reader = self._connect()
+            reader.execute("PRAGMA query_only=ON")
+        try:
+            return reader.execute(statement, values).fetchall()
+        finally:
+            self._readers.put(reader)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[SQLiteTransaction]:
+        """Return a block that is committed durably when it ends, and undone when it raises."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield SQLiteTransaction(self._connection)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def reprice(
+        self,
+        records: Iterable[UsageRecord],
+        *,
+        repriced_at: datetime,
+        project_id: int = DEFAULT_PROJECT_ID,
+    ) -> int:
         """
         Give calls the cost of these records, and keep what they cost before beside it.
 
         Returns:
             How many calls have changed.
         """
-        changed = 0
-        columns = ", ".join(_COST_COLUMNS)
-        assignments = ", ".join(f"{name} = ?" for name in _COST_COLUMNS)
-        with self._lock, self._transaction():
-            for record in records:
-                self._connection.execute(
-                    f"INSERT INTO repricings SELECT id, ?, {columns} FROM calls WHERE id = ?",  # noqa: S608  # our own names
-                    (microseconds(repriced_at), record.id),
-                )
-                changed += self._connection.execute(
-                    f"UPDATE calls SET {assignments} WHERE id = ?",  # noqa: S608  # our own names
-                    (*(getattr(record, name) for name in _COST_COLUMNS), record.id),
-                ).rowcount
-        return changed
+        with self.transaction() as transaction:
+            return reprice(transaction, records, repriced_at=repriced_at, project_id=project_id)
+
+    def expire(self, before: datetime) -> int:
+        """Forget the calls of all months that end before a time; see `Store.expire`."""
+        utc = before.astimezone(timezone.utc)
+        first = microseconds(datetime(utc.year, utc.month, 1, tzinfo=timezone.utc))
+        with self.transaction() as transaction:
+            transaction.run(
+                "INSERT INTO expired_records SELECT project_id, id FROM calls WHERE at < ? "
+                "ON CONFLICT DO NOTHING",
+                (first,),
+            )
+            return transaction.run("DELETE FROM calls WHERE at < ?", (first,))
+
+    def check(self) -> None:
+        """See whether the store can be used; the file has had its tables since it was opened."""
+        self.rows("SELECT 1 FROM calls LIMIT 1")
+
+    def _ingest(
+        self, transaction: SQLiteTransaction, cycles: Sequence[Cycle], project_id: int
+    ) -> None:
+        [(last,)] = transaction.rows("SELECT COALESCE(MAX(number), 0) FROM calls")
+        expired = self._expired(transaction, cycles, project_id)
+        self._connection.executemany(
+            _INSERT_CYCLE, [(project_id, *cycle_values(cycle)) for cycle in cycles]
+        )
+        self._connection.executemany(
+            _INSERT_CALL,
+            (
+                (project_id, cycle.key, cycle.environment, *record_values(record))
+                for cycle in cycles
+                for record in cycle.records
+                if record.id not in expired
+            ),
+        )
+        transaction.run(_ADD_TO_ROLLUP, (last,))
+
+    def _expired(
+        self, transaction: SQLiteTransaction, cycles: Sequence[Cycle], project_id: int
+    ) -> set[str]:
+        """Return which records the store has forgotten: they were counted once."""
+        if not transaction.rows("SELECT 1 FROM expired_records LIMIT 1"):
+            return set()
+        ids = [record.id for cycle in cycles for record in cycle.records]
+        found = transaction.rows(
+            "SELECT id FROM expired_records WHERE project_id = ? "
+            "AND id IN (SELECT value FROM json_each(?))",
+            (project_id, msgspec.json.encode(ids).decode()),
+        )
+        return {id for (id,) in found}
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self._path, timeout=30, isolation_level=None, check_same_thread=False
+        )
+
+
+class SQLiteTransaction:
+    """A transaction that is open; see `Transaction`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a query."""
-        with self._lock:
-            return self._connection.execute(statement, values).fetchall()
+        """Return the rows of a statement."""
+        return self._connection.execute(statement, values).fetchall()
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-
-
-def _cycle_values(cycle: Cycle) -> tuple[Any, ...]:
-    return (
-        cycle.key,
-        cycle.conversation_id,
-        cycle.sealed_by,
-        microseconds(cycle.opened_at),
-        microseconds(cycle.sealed_at),
-        cycle.environment,
-        cycle.calls,
-    )
+    def run(self, statement: str, values: Sequence[object] = ()) -> int:
+        """Run a statement; return how many rows it has changed."""
+        return self._connection.execute(statement, values).rowcount

@@ -1,0 +1,9 @@
+"""What the server does, by subject; each module names its endpoints."""
+
+from .cycles import ENDPOINTS as CYCLES
+from .health import ENDPOINTS as HEALTH
+from .keys import ENDPOINTS as KEYS
+
+__all__ = ["ENDPOINTS"]
+
+ENDPOINTS = (*CYCLES, *KEYS, *HEALTH)
