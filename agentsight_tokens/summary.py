@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from .usage import TokenUsage, usd
+from .usage import USAGE_FIELDS, TokenUsage, UsageRecord, usd
 
 __all__ = ["UsageSummary"]
 
@@ -47,6 +47,33 @@ class UsageSummary(TokenUsage, frozen=True, kw_only=True, omit_defaults=True):
                 models.setdefault(model, []).append(of_model)
         by_model = {model: cls.merged(parts) for model, parts in models.items()}
         return cls(**totals, by_model=by_model)
+
+    @classmethod
+    def of_calls(cls, records: Iterable[UsageRecord]) -> UsageSummary:
+        """Add up calls, also model by model."""
+        found = [(record.model or "unknown", cls._of_call(record)) for record in records]
+        by_model = {
+            model: cls.merged(part for name, part in found if name == model)
+            for model in dict.fromkeys(name for name, _ in found)
+        }
+        total = cls.merged(part for _, part in found)
+        return msgspec.structs.replace(total, by_model=by_model)
+
+    @classmethod
+    def _of_call(cls, record: UsageRecord) -> UsageSummary:
+        tokens = record.total_tokens + record.embedding_tokens
+        is_unpriced = record.cost_pico_usd is None and not record.is_unreported
+        return cls(
+            **{name: getattr(record.usage, name) for name in USAGE_FIELDS},
+            request_count=1,
+            cost_pico_usd=record.cost_pico_usd or 0,
+            prompt_cost_pico_usd=record.prompt_cost_pico_usd or 0,
+            completion_cost_pico_usd=record.completion_cost_pico_usd or 0,
+            unreported_calls=int(record.is_unreported),
+            unpriced_calls=int(is_unpriced and tokens > 0),
+            unpriced_tokens=tokens if is_unpriced else 0,
+            estimated_calls=int(record.source == "estimated"),
+        )
 
     @property
     def cost(self) -> Decimal:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agentsight_tokens import (
     CostEstimator,
@@ -213,3 +218,32 @@ def test_unknown_levels_and_conventions_are_refused() -> None:
         span_attributes(record(), "planet")
     with pytest.raises(ValueError, match="semconv is seed, genai or both"):
         span_attributes(record(), semconv="klingon")
+
+
+@pytest.fixture
+def exporter() -> Iterator[InMemorySpanExporter]:
+    """What an OpenTelemetry SDK exports; spans end up here."""
+    with_spans = InMemorySpanExporter()
+    yield with_spans
+    with_spans.shutdown()
+
+
+def test_a_real_span_takes_every_attribute(
+    exporter: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The skill's sample: tracer "agent", span "llm_call"; the SDK drops no value."""
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("agent")
+    attributes = span_attributes(record(), semconv="both", alternative_model="gpt-4o-mini")
+
+    with tracer.start_as_current_span("llm_call") as span:
+        span.set_attributes(attributes)
+    provider.shutdown()
+
+    (exported,) = exporter.get_finished_spans()
+    assert exported.name == "llm_call"
+    assert dict(exported.attributes) == attributes
+    assert exported.attributes["llm.tokens.input"] == 1500
+    assert exported.attributes["llm.cost_usd"] == 0.025
+    assert caplog.text == ""

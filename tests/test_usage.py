@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentsight_tokens import InvalidCountError, Scope, TokenUsage, UsageRecord
+from agentsight_tokens import InvalidCountError, Scope, TokenUsage, UsageRecord, UsageSummary
 from agentsight_tokens.errors import InvalidScopeError
 from agentsight_tokens.usage import MAX_COUNT, USAGE_FIELDS, checked_count, usd
 
@@ -144,3 +144,28 @@ def test_money_is_exact() -> None:
     """Pico-USD become Decimal without rounding."""
     assert usd(1) == Decimal("0.000000000001")
     assert usd(10**24) == Decimal(10**12)
+
+
+@given(st.lists(usages, max_size=5))
+def test_records_add_up_to_a_summary(parts: list[TokenUsage]) -> None:
+    """Counts, money, and what is not known of each call; also model by model."""
+    records = [
+        UsageRecord(id=str(n), at=AT, usage=part, model="gpt-4o", cost_pico_usd=n, source=source)
+        for n, part in enumerate(parts)
+        for source in ("provider", "estimated")
+    ]
+    silent = UsageRecord(id="s", at=AT, unreported_reason="provider_silent")
+    unpriced = UsageRecord(id="u", at=AT, usage=TokenUsage(input_tokens=3, embedding_tokens=4))
+
+    summary = UsageSummary.of_calls([*records, silent, unpriced])
+
+    total = sum((r.usage for r in records), start=unpriced.usage)
+    assert [getattr(summary, name) for name in USAGE_FIELDS] == [
+        getattr(total, name) for name in USAGE_FIELDS
+    ]
+    assert summary.request_count == 2 * len(parts) + 2
+    assert summary.cost_pico_usd == sum(r.cost_pico_usd for r in records)
+    assert (summary.unreported_calls, summary.unpriced_calls, summary.unpriced_tokens) == (1, 1, 7)
+    assert summary.estimated_calls == len(parts)
+    assert summary.by_model["unknown"].request_count == 2
+    assert UsageSummary.of_calls([]) == UsageSummary()

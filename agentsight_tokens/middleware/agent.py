@@ -9,8 +9,8 @@ from typing import Any
 from agentsight_tokens.context import ContextMonitor
 
 from .arguments import CallArguments
-from .caller import Caller, CallFacts, reported
-from .run import Run
+from .caller import Caller, CallFacts
+from .run import Run, reported
 
 __all__ = ["AgentHooks", "agent_middleware"]
 
@@ -50,7 +50,7 @@ class AgentHooks:
         """Hold the call's budget while the model is called."""
         run = self._run(request)
         with run.surroundings({}):
-            self._caller.compress(run.arguments, CallFacts())
+            self._caller.compress(run, CallFacts())
         try:
             with run.scope({}):
                 self._caller.prepare(run, CallFacts())
@@ -65,7 +65,7 @@ class AgentHooks:
         """Hold the call's budget while the model is called."""
         run = self._run(request)
         with run.surroundings({}):
-            await self._caller.acompress(run.arguments, CallFacts())
+            await self._caller.acompress(run, CallFacts())
         try:
             with run.scope({}):
                 await self._caller.aprepare(run, CallFacts())

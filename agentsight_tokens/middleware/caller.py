@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from agentsight_tokens.budgets import BudgetManager
 from agentsight_tokens.budgets.guard import BudgetGuard
-from agentsight_tokens.context import CompressionResult, ContextMonitor
+from agentsight_tokens.context import ContextMonitor
 from agentsight_tokens.faults import contained
 from agentsight_tokens.ids import time_ordered_id
 from agentsight_tokens.meter import Recorder
@@ -19,10 +18,9 @@ from .arguments import CallArguments
 from .outcome import UsageReader
 from .routing import Route, RouteRequest
 from .run import Run
+from .spans import SpanWriter
 
-__all__ = ["CallFacts", "Caller", "Enforcement", "reported"]
-
-_logger: Final = logging.getLogger("agentsight_tokens")
+__all__ = ["CallFacts", "Caller", "Enforcement"]
 
 Enforcement = Literal["track", "warn", "enforce"]
 """Whether budgets only count, or also warn, or stop calls."""
@@ -47,9 +45,10 @@ class Caller:
         enforcement: What happens at a limit.
         route: Chooses models; None leaves them as they are.
         output_tokens: What is held for the output of a call that sets no maximum.
+        spans: Writes what was used to the span in force; None without any.
     """
 
-    def __init__(  # each is a part of its own
+    def __init__(  # noqa: PLR0913  # each is a part of its own
         self,
         tracker: Recorder,
         *,
@@ -58,6 +57,7 @@ class Caller:
         enforcement: Enforcement,
         route: Route | None,
         output_tokens: int | None,
+        spans: SpanWriter | None,
     ) -> None:
         self._tracker = tracker
         self._budgets = budgets
@@ -65,29 +65,29 @@ class Caller:
         self._context = context
         self._enforcement = enforcement
         self._route = route
+        self._spans = spans
         # Calls that name no session still have one, and not that of another process.
         self._session_id = time_ordered_id()
 
     def run(self, arguments: CallArguments, reader: UsageReader | None = None) -> Run:
         """Return the run of a call that is about to begin."""
-        return Run(self._tracker, arguments, guard=self._guard, reader=reader)
+        return Run(self._tracker, arguments, guard=self._guard, reader=reader, spans=self._spans)
 
-    def compress(self, arguments: CallArguments, facts: CallFacts) -> None:
+    def compress(self, run: Run, facts: CallFacts) -> None:
         """Compress the messages of a call if they fill too much of the window."""
-        model = arguments.model or facts.model
+        model = run.arguments.model or facts.model
         with contained("compressing a context"):
-            messages = self.crowded(arguments.messages, model)
+            messages = self.crowded(run.arguments.messages, model)
             if messages is not None and self._context is not None:
-                arguments.set_prompt(reported(self._context.compress(messages, model=model)))
+                run.take_compressed(self._context.compress(messages, model=model))
 
-    async def acompress(self, arguments: CallArguments, facts: CallFacts) -> None:
+    async def acompress(self, run: Run, facts: CallFacts) -> None:
         """Do what `compress` does, and await a summary that comes asynchronously."""
-        model = arguments.model or facts.model
+        model = run.arguments.model or facts.model
         with contained("compressing a context"):
-            messages = self.crowded(arguments.messages, model)
+            messages = self.crowded(run.arguments.messages, model)
             if messages is not None and self._context is not None:
-                result = await self._context.acompress(messages, model=model)
-                arguments.set_prompt(reported(result))
+                run.take_compressed(await self._context.acompress(messages, model=model))
 
     def prepare(self, run: Run, facts: CallFacts) -> None:
         """
@@ -143,14 +143,3 @@ class Caller:
                 conversation_id=scope.conversation_id,
             )
         return self._route and self._route(RouteRequest(model, run.arguments.prompt, status))
-
-
-def reported(result: CompressionResult) -> list[Any]:
-    """Write a compression to the log; return its messages."""
-    _logger.info(
-        "Context compressed: %d tokens to %d (%s)",
-        result.tokens_before,
-        result.tokens_after,
-        ", ".join(result.strategies) or "nothing could be left out",
-    )
-    return result.messages

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from agentsight_tokens.budgets.guard import BudgetGuard, CallRequest
 from agentsight_tokens.budgets.reservation import Reservation
+from agentsight_tokens.context import CompressionResult
 from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.faults import contained
 from agentsight_tokens.meter import OpenCall, Recorder, meter
@@ -23,8 +24,9 @@ from .outcome import (
     read_answer,
     told_by_texts,
 )
+from .spans import SpanWriter
 
-__all__ = ["HANDLER", "Run", "Witness"]
+__all__ = ["HANDLER", "Run", "Witness", "reported"]
 
 _logger: Final = logging.getLogger("agentsight_tokens")
 
@@ -82,6 +84,7 @@ class Run:
         arguments: The call's arguments.
         guard: Holds budgets; None without any.
         reader: Reads the usage of answers of your own.
+        spans: Writes what was used to the span in force; None without any.
     """
 
     def __init__(
@@ -91,13 +94,18 @@ class Run:
         *,
         guard: BudgetGuard | None,
         reader: UsageReader | None,
+        spans: SpanWriter | None = None,
     ) -> None:
         self.arguments = arguments
         self.attribution: Attribution | None = None
+        self.compression_ratio: float | None = None
+        """How much shorter the prompt was made; None if it was not."""
         self.settled: set[str] = set()
         """The ids of records that a run within this one has settled already."""
         self._guard = guard
         self._reader = reader
+        self._spans = spans
+        self._span = spans.current_span() if spans else None  # a stream may end in another
         around = current_attribution().owner
         self._outer = around.run if isinstance(around, Witness) else None
         self._tracker = around if isinstance(around, Witness) else tracker
@@ -116,6 +124,11 @@ class Run:
     def surroundings(self, fields: dict[str, object]) -> ScopeEntry:
         """Return the same scope for calls that are made before, and are not this one."""
         return ScopeEntry(self._tracker, fields)
+
+    def take_compressed(self, result: CompressionResult) -> None:
+        """Send what a compression has left."""
+        self.arguments.set_prompt(reported(result))
+        self.compression_ratio = result.ratio
 
     def begin(
         self, operation: Operation, *, model: str | None, provider: str | None, session_id: str
@@ -230,6 +243,11 @@ class Run:
         finally:
             with contained("settling a call"):
                 self._settle(outcome)
+        if self._spans is not None:
+            with contained("writing to a span"):
+                self._spans.write(
+                    self._span, self._witness.records, compression_ratio=self.compression_ratio
+                )
 
     def _count(self, call: OpenCall, outcome: Outcome) -> None:
         meter.settle()
@@ -272,3 +290,14 @@ class Run:
     def shares(self, guard: BudgetGuard) -> bool:
         """Tell whether this run settles with the same budgets."""
         return self._guard is not None and self._guard.manager is guard.manager
+
+
+def reported(result: CompressionResult) -> list[Any]:
+    """Write a compression to the log; return its messages."""
+    _logger.info(
+        "Context compressed: %d tokens to %d (%s)",
+        result.tokens_before,
+        result.tokens_after,
+        ", ".join(result.strategies) or "nothing could be left out",
+    )
+    return result.messages

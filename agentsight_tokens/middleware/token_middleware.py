@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, overload
 
+from agentsight_tokens.attributes import SemanticConvention
 from agentsight_tokens.budgets import Budget, BudgetManager
 from agentsight_tokens.budgets.configured import configured_manager
 from agentsight_tokens.config import TokenConfig
@@ -21,6 +22,7 @@ from .caller import Caller, CallFacts, Enforcement
 from .outcome import UsageReader
 from .routing import Route
 from .run import Run
+from .spans import SpanWriter
 from .streams import AsyncStream, Stream, is_async_stream, is_stream
 
 __all__ = ["TokenMiddleware"]
@@ -50,9 +52,14 @@ class TokenMiddleware:
         enforcement: `track` only counts, `warn` logs what would be stopped, `enforce` stops it.
         route: Chooses the model of each call, for example by what is left of a budget.
         output_tokens: What is held for the output of a call that sets no maximum.
+        spans: Writes what each call used to the OpenTelemetry span in which it was made, by the
+            names of the `seed`, of the `genai` conventions or of `both`.
+
+    Raises:
+        ImportError: If there are to be spans and opentelemetry is not installed.
     """
 
-    def __init__(  # each is a part of its own
+    def __init__(  # noqa: PLR0913  # each is a part of its own
         self,
         tracker: ConversationTracker | None = None,
         *,
@@ -61,6 +68,7 @@ class TokenMiddleware:
         enforcement: Enforcement = "enforce",
         route: Route | None = None,
         output_tokens: int | None = None,
+        spans: SemanticConvention | None = None,
     ) -> None:
         if enforcement not in ("track", "warn", "enforce"):
             raise ValueError(f"enforcement is track, warn or enforce, not {enforcement!r}")
@@ -78,6 +86,7 @@ class TokenMiddleware:
             enforcement=enforcement,
             route=route,
             output_tokens=output_tokens,
+            spans=None if spans is None else _span_writer(spans, self.tracker),
         )
 
     @classmethod
@@ -88,6 +97,7 @@ class TokenMiddleware:
         tracker: ConversationTracker | None = None,
         enforcement: Enforcement = "enforce",
         route: Route | None = None,
+        spans: SemanticConvention | None = None,
     ) -> TokenMiddleware:
         """
         Return the middleware that a configuration asks for.
@@ -98,6 +108,7 @@ class TokenMiddleware:
             tracker: Where calls are counted; one of this configuration when None.
             enforcement: `track` and `warn` are for the first phases of a migration.
             route: Chooses the model of each call.
+            spans: Whose names the attributes have that are written to spans.
 
         Raises:
             ConfigurationError: If it cannot be read.
@@ -116,6 +127,7 @@ class TokenMiddleware:
             enforcement=enforcement,
             route=route,
             output_tokens=config.budget_output_tokens,
+            spans=spans,
         )
 
     @overload
@@ -202,7 +214,7 @@ class TokenMiddleware:
     def _call(self, function: Callable[..., Any], wrapping: Wrapping, *sent: Any) -> Any:
         run = self._run(wrapping, *sent)
         with run.surroundings(wrapping.scope):
-            self._caller.compress(run.arguments, wrapping.facts)
+            self._caller.compress(run, wrapping.facts)
         try:
             with run.scope(wrapping.scope):
                 self._caller.prepare(run, wrapping.facts)
@@ -217,7 +229,7 @@ class TokenMiddleware:
     async def _acall(self, function: Callable[..., Any], wrapping: Wrapping, *sent: Any) -> Any:
         run = self._run(wrapping, *sent)
         with run.surroundings(wrapping.scope):
-            await self._caller.acompress(run.arguments, wrapping.facts)
+            await self._caller.acompress(run, wrapping.facts)
         try:
             with run.scope(wrapping.scope):
                 await self._caller.aprepare(run, wrapping.facts)
@@ -236,6 +248,11 @@ class TokenMiddleware:
             output_name=wrapping.max_output,
         )
         return self._caller.run(arguments, wrapping.usage)
+
+
+def _span_writer(spans: SemanticConvention, tracker: ConversationTracker) -> SpanWriter:
+    # Ids that the tracker has hashed already are not hashed again.
+    return SpanWriter(spans, hash_user_id=str if tracker.config.hash_user_ids else None)
 
 
 async def _awaited(run: Run, answer: Awaitable[Any], scope: dict[str, object]) -> Any:
