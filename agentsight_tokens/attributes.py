@@ -50,7 +50,7 @@ def span_attributes(  # noqa: PLR0913  # each is a fact that only the caller kno
     """
     Return what a span is to say: `span.set_attributes(span_attributes(record))`.
 
-    What is not known is left out; an unknown cost is never 0.
+    What is not known is left out: an unknown cost or an unreported count is never 0.
 
     Args:
         usage: A record of one call, or the sum of a run or session (`tracker.get_usage()`).
@@ -74,12 +74,13 @@ def span_attributes(  # noqa: PLR0913  # each is a fact that only the caller kno
     if semconv not in ("seed", "genai", "both"):
         raise ValueError(f"semconv is seed, genai or both, not {semconv!r}")
     prices = estimator or _default_estimator()
+    is_unreported = isinstance(usage, UsageRecord) and usage.is_unreported
     pairs: list[tuple[str, AttributeValue | None]] = []
     if semconv != "genai":
         pairs += _seed_sums(usage, level)
         pairs += _session(usage, agent_runs, turns) if level == "session" else ()
         if level == "call":
-            pairs += _seed_counts(_counts(usage))
+            pairs += () if is_unreported else _seed_counts(_counts(usage))
             pairs.append(("prompt.compression_ratio", compression_ratio))
             pairs.append(("model.quality_requirement", quality_requirement))
         if isinstance(usage, UsageRecord):
@@ -88,7 +89,7 @@ def span_attributes(  # noqa: PLR0913  # each is a fact that only the caller kno
             pairs += _downgrade(usage, prices, alternative_model)
     if semconv != "seed":
         pairs += _genai_call(usage) if isinstance(usage, UsageRecord) else ()
-        pairs += _genai_usage(_counts(usage))
+        pairs += () if is_unreported else _genai_usage(_counts(usage))
     return {name: value for name, value in pairs if value is not None}
 
 
@@ -173,6 +174,7 @@ def _genai_usage(usage: TokenUsage) -> _Pairs:
     yield "gen_ai.usage.output_tokens", usage.output_tokens
     yield "gen_ai.usage.cache_read.input_tokens", usage.cache_read_tokens or None
     yield "gen_ai.usage.cache_creation.input_tokens", usage.cache_creation_tokens or None
+    yield "gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens or None
 
 
 def _saved_by_cache(record: UsageRecord, prices: CostEstimator) -> float | None:

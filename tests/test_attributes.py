@@ -64,9 +64,10 @@ def test_what_is_not_known_is_left_out() -> None:
     """An unknown cost is never 0, and an unreported call says so."""
     bare = UsageRecord(id="1", at=record().at, unreported_reason="provider_silent")
 
-    attributes = span_attributes(bare)
+    attributes = span_attributes(bare, semconv="both")
 
     assert attributes["llm.unreported"] is True
+    assert not [name for name in attributes if "usage" in name or "tokens" in name]
     assert not {"llm.cost_usd", "llm.model", "cost.user_id", "llm.latency_ms"} & attributes.keys()
     assert None not in attributes.values()
 
