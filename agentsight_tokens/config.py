@@ -95,6 +95,8 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """AGENTSIGHT_API_KEY: the key that the backend asks for."""
     endpoint: str | None = _setting("AGENTSIGHT_API_ENDPOINT", str, default=None)
     """AGENTSIGHT_API_ENDPOINT: the backend's address; unset, the embedded store is used."""
+    destinations: str = _setting("AGENTSIGHT_DESTINATIONS", str, default="")
+    """AGENTSIGHT_DESTINATIONS: where cycles go, with commas: embedded, http, jsonl, otlp, ..."""
     conversation_id: str | None = _setting("AGENTSIGHT_CONVERSATION_ID", str, default=None)
     """AGENTSIGHT_CONVERSATION_ID: the conversation of calls that name none."""
     environment: str | None = _setting("AGENTSIGHT_ENVIRONMENT", str, default=None)

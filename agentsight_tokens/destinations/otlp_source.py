@@ -1,0 +1,23 @@
+"""Who spans and metrics are from, as opentelemetry-sdk puts it."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import version
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+__all__ = ["resource_of", "scope"]
+
+
+@cache
+def resource_of(environment: str | None) -> Resource:
+    """Return the resource of an environment, with OTEL_SERVICE_NAME and the like."""
+    return Resource.create({"deployment.environment.name": environment} if environment else {})
+
+
+@cache
+def scope() -> InstrumentationScope:
+    """Return what says that it was counted by this package."""
+    return InstrumentationScope("agentsight-tokens", version("agentsight-tokens"))
