@@ -31,6 +31,7 @@ from agentsight_tokens_litellm.call import Call
 from agentsight_tokens_litellm.calls import CallTable
 from agentsight_tokens_litellm.logger import AgentSightUsageLogger
 from agentsight_tokens_litellm.patches import Patches
+from agentsight_tokens_litellm.refusals import Refusals
 from agentsight_tokens_litellm.stream_usage import StreamUsage
 from agentsight_tokens_litellm.streams import StreamWatch
 from tests.litellm_kit import (
@@ -276,7 +277,11 @@ def test_the_logger_is_never_copied() -> None:
     """LiteLLM and its proxy copy callbacks."""
     table = CallTable(Meter())
     one = AgentSightUsageLogger(
-        table, Barrier(table), stream_usage=StreamUsage(is_on=True), register=lambda: None
+        table,
+        Barrier(table),
+        stream_usage=StreamUsage(is_on=True),
+        refusals=Refusals(),
+        register=lambda: None,
     )
 
     assert copy.copy(one) is one

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["CANCELLATIONS", "is_unbilled", "status_of"]
+__all__ = ["CANCELLATIONS", "causes_of", "is_unbilled", "status_of"]
 
 CANCELLATIONS: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 """What ends a call because nobody wants its answer any more."""
@@ -54,7 +54,7 @@ def is_unbilled(error: BaseException, *, before: BaseException | None = None) ->
         before: What was being handled when the call began, such as the failure of an earlier
             attempt. It is the error's context and says nothing of this call.
     """
-    causes = list(_causes(error, before))
+    causes = list(causes_of(error, before=before))
     names = {kind.__name__ for each in causes for kind in type(each).__mro__}
     if names & _NEVER_SENT:
         return True
@@ -71,9 +71,12 @@ def _is_of_litellm(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] == "litellm"
 
 
-def _causes(error: BaseException, before: BaseException | None) -> Iterator[BaseException]:
+def causes_of(
+    error: BaseException | None, *, before: BaseException | None = None
+) -> Iterator[BaseException]:
+    """Return an exception and those behind it, as far as one that was there before."""
     seen = {id(before)}
-    each: BaseException | None = error
+    each = error
     while each is not None and id(each) not in seen:
         seen.add(id(each))
         yield each

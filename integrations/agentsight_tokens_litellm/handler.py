@@ -14,6 +14,7 @@ from .caches import watch_caches
 from .call import request_in_force
 from .calls import CallTable
 from .patches import Patches
+from .refusals import Refusals
 from .registration import Registration
 from .stream_usage import StreamUsage
 from .streams import StreamWatch
@@ -83,9 +84,14 @@ def _register(
 ) -> None:
     from .logger import AgentSightUsageLogger  # imports LiteLLM
 
-    registration = Registration(litellm, table)
+    refusals = Refusals()
+    registration = Registration(litellm, table, refusals)
     registration.logger = AgentSightUsageLogger(
-        table, barrier, stream_usage=stream_usage, register=registration.ensure
+        table,
+        barrier,
+        stream_usage=stream_usage,
+        refusals=refusals,
+        register=registration.ensure,
     )
     registration.ensure()
     patches.after_import("litellm.utils", lambda found: registration.watch_setup(found, patches))
@@ -93,6 +99,11 @@ def _register(
         "litellm.litellm_core_utils.litellm_logging",
         lambda found: registration.watch_failures(found, patches),
     )
+    patches.after_import(
+        "litellm.litellm_core_utils.litellm_logging",
+        lambda found: refusals.watch_requests(found, patches),
+    )
+    patches.after_import("litellm.router", lambda found: refusals.watch_router(found, patches))
     patches.on_undo(registration.remove)
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 
+from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.faults import guarded
 
 from .barrier import Barrier
 from .call import Request, request_in_force
 from .calls import CallTable
+from .refusals import Refusals
 from .stream_usage import StreamUsage
 
 __all__ = ["AgentSightUsageLogger"]
@@ -33,12 +35,14 @@ class AgentSightUsageLogger(CustomLogger):
         barrier: Barrier,
         *,
         stream_usage: StreamUsage,
+        refusals: Refusals,
         register: Callable[[], None],
     ) -> None:
         super().__init__()
         self._table = table
         self._barrier = barrier
         self._stream_usage = stream_usage
+        self._refusals = refusals
         self._register = register
 
     def __copy__(self) -> AgentSightUsageLogger:
@@ -55,7 +59,12 @@ class AgentSightUsageLogger(CustomLogger):
         if _is_mocked(kwargs):
             self._table.nothing_sent(kwargs)
             return
-        if self._table.begin(kwargs) is not None:
+        try:
+            call = self._table.begin(kwargs)
+        except BudgetExceededError as refusal:  # LiteLLM would swallow it here
+            self._refusals.note(kwargs, refusal)
+            return
+        if call is not None:
             self._stream_usage.ask(kwargs)
 
     @guarded

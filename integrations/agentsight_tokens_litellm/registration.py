@@ -10,6 +10,7 @@ from agentsight_tokens.faults import guarded
 
 from .calls import CallTable
 from .patches import Patches
+from .refusals import Refusals
 
 __all__ = ["Registration"]
 
@@ -36,9 +37,10 @@ class Registration:
     call. The program's callbacks and their order are left alone.
     """
 
-    def __init__(self, litellm: Any, table: CallTable) -> None:
+    def __init__(self, litellm: Any, table: CallTable, refusals: Refusals) -> None:
         self._litellm = litellm
         self._table = table
+        self._refusals = refusals
         self.logger: Any = None
 
     @guarded
@@ -86,6 +88,7 @@ class Registration:
             if not patches.is_on:
                 return original(*args, **kwargs)
             self.ensure()
+            self._refusals.begin_anew()
             found = original(*args, **kwargs)
             self._begin_untold(found)
             return found
