@@ -34,7 +34,8 @@ def time_ordered_id() -> str:
             if _sequence > 0xFFF:
                 _last_ms, _sequence = _last_ms + 1, 0
         head = _last_ms << 16 | 0x7000 | _sequence
-    return f"{head:016x}{_random.getrandbits(62) | 0x8000_0000_0000_0000:016x}"
+    tail = _random.getrandbits(62) | 0x8000_0000_0000_0000
+    return (head << 64 | tail).to_bytes(16, "big").hex()
 
 
 def _begin_anew_in_child() -> None:

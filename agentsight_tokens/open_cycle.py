@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import Final
 
 from .usage import USAGE_FIELDS, TokenUsage, UsageRecord
@@ -10,7 +10,6 @@ from .usage import USAGE_FIELDS, TokenUsage, UsageRecord
 __all__ = ["OpenCycle"]
 
 _values: Final = attrgetter(*USAGE_FIELDS)
-_details: Final = attrgetter(*USAGE_FIELDS[4:])
 
 
 class OpenCycle:
@@ -27,16 +26,9 @@ class OpenCycle:
 
     def add(self, record: UsageRecord) -> None:
         """Add a call."""
-        usage, counts = record.usage, self._counts
         self.calls += 1
         self.cost_pico_usd += record.cost_pico_usd or 0
-        if any(_details(usage)):
-            self._counts = [a + b for a, b in zip(counts, _values(usage), strict=True)]
-        else:
-            counts[0] += usage.input_tokens
-            counts[1] += usage.output_tokens
-            counts[2] += usage.total_tokens
-            counts[3] += usage.embedding_tokens
+        self._counts = list(map(add, self._counts, _values(record.usage)))
 
     @property
     def usage(self) -> TokenUsage:

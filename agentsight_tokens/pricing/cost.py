@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import mul
 from typing import Final
 
 from agentsight_tokens.usage import CostStatus, TokenUsage
@@ -35,13 +36,18 @@ def cost_of(usage: TokenUsage, card: RateCard, model: str | None) -> CostBreakdo
     counts = leaf_counts(usage)
     if min(counts) < 0:
         counts, status = plain_counts(usage), "inconsistent"
-    prompt = _sum(counts[:_OUTPUT], band.rates[:_OUTPUT])
-    completion = _sum(counts[_OUTPUT:], band.rates[_OUTPUT:])
-    # Many texts are embedded in one call, so that no threshold of length applies.
-    embedding = _sum((usage.embedding_tokens,), card.bands[0].rates)
-    if prompt is None or completion is None or embedding is None:
+    if band.unknown and any(counts[leaf] for leaf in band.unknown):
         return None
-    if status == "priced" and any(counts[leaf] for leaf in band.derived):
+    prompt = sum(map(mul, counts, band.prompt_rates))
+    completion = sum(map(mul, counts[_OUTPUT:], band.completion_rates))
+    embedding = 0
+    if usage.embedding_tokens:
+        # Many texts are embedded in one call, so that no threshold of length applies.
+        rate = card.bands[0].rates[0]
+        if rate is None:
+            return None
+        embedding = usage.embedding_tokens * rate
+    if band.derived and status == "priced" and any(counts[leaf] for leaf in band.derived):
         status = "derived"
     fee, status = _fee(usage, card, status)
     # Rounded as running sums, so that the parts add up to the total that is rounded once.
@@ -51,17 +57,6 @@ def cost_of(usage: TokenUsage, card: RateCard, model: str | None) -> CostBreakdo
     third = rounded(prompt + completion + embedding, scale)
     total = rounded(prompt + completion + embedding + fee, scale)
     return CostBreakdown(total, first, second - first, third - second, status, model, card, usage)
-
-
-def _sum(counts: tuple[int, ...], rates: tuple[int | None, ...]) -> int | None:
-    """Return the sum of the products; None where a rate is missing that is needed."""
-    total = 0
-    for count, rate in zip(counts, rates, strict=False):
-        if count:
-            if rate is None:
-                return None
-            total += count * rate
-    return total
 
 
 def _fee(usage: TokenUsage, card: RateCard, status: CostStatus) -> tuple[int, CostStatus]:

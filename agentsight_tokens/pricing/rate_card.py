@@ -43,6 +43,12 @@ class Band(NamedTuple):
     """The largest input that is priced here."""
     rates: tuple[int | None, ...]
     """In scaled pico-USD per token, in the order of `LEAVES`; None is unknown."""
+    prompt_rates: tuple[int, ...]
+    """The same for the leaves of the input, with 0 for what is unknown."""
+    completion_rates: tuple[int, ...]
+    """The same for the leaves of the output."""
+    unknown: frozenset[int]
+    """The leaves whose rate is unknown."""
     derived: frozenset[int]
     """The leaves whose rate follows from others by a rule, not from the row itself."""
     text_status: CostStatus
@@ -161,7 +167,7 @@ def compiled(  # noqa: PLR0913  # what names a card, besides the row and the kin
     """Compile a row for a kind of call."""
     usd = {**row.usd, **row.off_peak.usd} if is_off_peak and row.off_peak else row.usd
     factor = _factor(row, kind)
-    bands = []
+    bands: list[tuple[int, list[Fraction | None], frozenset[int]]] = []
     for limit, look_up in bands_of(usd, kind.tier, inclusive_threshold=inclusive_threshold):
         rates, derived = look_up.leaves()
         bands.append((limit, [None if r is None else r * factor for r in rates], derived))
@@ -181,17 +187,32 @@ def compiled(  # noqa: PLR0913  # what names a card, besides the row and the kin
         status=text_status,
         scale=scale,
         bands=tuple(
-            Band(
+            _band(
                 limit,
                 tuple(None if rate is None else int(rate * scale) for rate in rates),
                 derived,
-                _status(text_status, bool(derived & {_INPUT, _OUTPUT})),
+                text_status,
             )
             for limit, rates, derived in bands
         ),
         search_fee=None if search is None else int(search * scale),
         searches_per_prompt=row.searches_per_prompt,
         call_fee=int(call_fee * scale),
+    )
+
+
+def _band(
+    limit: int, rates: tuple[int | None, ...], derived: frozenset[int], status: CostStatus
+) -> Band:
+    known = tuple(rate or 0 for rate in rates)
+    return Band(
+        limit=limit,
+        rates=rates,
+        prompt_rates=known[:_OUTPUT],
+        completion_rates=known[_OUTPUT:],
+        unknown=frozenset(leaf for leaf, rate in enumerate(rates) if rate is None),
+        derived=derived,
+        text_status=_status(status, bool(derived & {_INPUT, _OUTPUT})),
     )
 
 
