@@ -87,7 +87,7 @@ class Outbox:
         return adopted
 
     def pending(self, destination: str | None = None) -> int:
-        """Return how many parcels wait, for one destination or for any."""
+        """Return how many parcels wait, for one destination or for the one most wait for."""
         return sum(ledger.pending(destination) for ledger in self.ledgers())
 
     def marks(self, destination: str) -> dict[str, int]:

@@ -60,10 +60,12 @@ class Parcels(LedgerFile):
 
     @repairing
     def pending(self, destination: str | None = None) -> int:
-        """Return how many parcels wait, for one destination or for any."""
+        """Return how many parcels wait, for one destination or for the one most wait for."""
         statement = "SELECT COUNT(*) FROM parcels WHERE state = 'pending'"
         if destination is None:
-            return int(self._one(statement)[0])
+            return max(
+                (row[0] for row in self._all(f"{statement} GROUP BY destination")), default=0
+            )
         return int(self._one(f"{statement} AND destination = ?", destination)[0])
 
     @repairing

@@ -17,15 +17,15 @@ class SendResult(msgspec.Struct, frozen=True, kw_only=True):
 
     status: Literal["empty", "queued", "delivered", "rejected"]
     """`empty`: there was nothing to send. `queued`: it waits on disk and is delivered in the
-    background. `delivered`: the destination has acknowledged it. `rejected`: the destination
+    background. `delivered`: every destination has acknowledged it. `rejected`: a destination
     refuses it for ever; it is kept aside."""
     key: str | None = None
-    """The cycle's key, by which the destination knows it."""
+    """The cycle's key, by which destinations know it."""
     totals: TokenUsage = TokenUsage()
     """What was sent."""
     cost: Decimal = Decimal(0)
     """The cost in USD of the calls that have a price."""
     pending: int = 0
-    """Cycles of this process that no destination has acknowledged yet."""
+    """Cycles of this process that not all destinations have acknowledged yet."""
     error: str | None = None
     """Why it is not delivered, as far as that is known."""

@@ -314,6 +314,28 @@ def test_a_store_that_does_not_answer() -> None:
     )
 
 
+def test_each_destination_is_examined(tmp_path: Path) -> None:
+    """Of several, what works and what does not is told of each."""
+    (tmp_path / "file").write_text("")
+    found = findings(
+        AGENTSIGHT_DESTINATIONS=f"embedded,jsonl:{tmp_path / 'x.jsonl'},"
+        f"jsonl:{tmp_path / 'file' / 'x.jsonl'}"
+    )
+
+    states = [each["state"] for name, each in found.items() if name.startswith("destination ")]
+    assert states == ["ok", "ok", "broken"]
+
+
+def test_destinations_that_are_none() -> None:
+    """What cannot be made is named, and the rest is looked at all the same."""
+    found = findings(AGENTSIGHT_DESTINATIONS="embedded,kafka")
+
+    assert found["destinations"] == IsPartialDict(
+        state="broken", text=IsStr(regex="AGENTSIGHT_DESTINATIONS names 'kafka'; known are .*")
+    )
+    assert found["prices"]["state"] == "ok"
+
+
 def test_a_data_directory_that_cannot_be(tmp_path: Path) -> None:
     """A file in its place, or a place where nothing can be written, is broken."""
     file = tmp_path / "file"

@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from agentsight_tokens.backend.store.sqlite import STORE_FILE
 from agentsight_tokens.config import TokenConfig
 from agentsight_tokens.destinations import Destination
 from agentsight_tokens.destinations.embedded import EmbeddedDestination
-from agentsight_tokens.errors import DestinationError
+from agentsight_tokens.errors import ConfigurationError, DestinationError
 from agentsight_tokens.runtime import configured_destinations
 
 from .finding import Finding
@@ -32,10 +32,15 @@ def examine_data(config: TokenConfig) -> Iterator[Finding]:
     """Look at the data directory, the store, the destinations and the outbox."""
     directory = _directory(config)
     yield directory
-    for destination in configured_destinations(config):
+    try:
+        destinations = configured_destinations(config)
+    except ConfigurationError as error:
+        yield Finding("destinations", "broken", str(error), "a tracker cannot be constructed so")
+        destinations = []
+    for destination in destinations:
         yield _destination(destination, config)
     if directory.state != "broken" and config.directory.exists():
-        yield from _outbox(config)
+        yield from _outbox(config, {destination.identity for destination in destinations})
 
 
 def _directory(config: TokenConfig) -> Finding:
@@ -121,14 +126,13 @@ def _stored(file: Path) -> str:
     return f"answers; {plural(calls, 'call')}, the newest of {at:%Y-%m-%d %H:%M} UTC"
 
 
-def _outbox(config: TokenConfig) -> Iterator[Finding]:
+def _outbox(config: TokenConfig, configured: Set[str]) -> Iterator[Finding]:
     waiting = waiting_in(config.directory)
     facts = {"waiting": [each._asdict() for each in waiting]}
     pending = [each for each in waiting if each.state == "pending"]
     refused = sum(each.cycles for each in waiting if each.state == "refused")
     text = ", ".join(_text(each) for each in pending) or "nothing waits"
     yield Finding("outbox", "ok", text, facts=facts)
-    configured = {destination.identity for destination in configured_destinations(config)}
     for each in pending:
         if each.destination not in configured:
             yield Finding(
