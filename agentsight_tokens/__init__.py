@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .errors import UnknownHandlerError as UnknownHandlerError
     from .errors import UnknownModelError as UnknownModelError
     from .errors import UnknownResponseError as UnknownResponseError
+    from .global_usage import get_global_usage as get_global_usage
     from .middleware import TokenMiddleware as TokenMiddleware
     from .middleware import cheaper_model as cheaper_model
     from .pricing import MODEL_PRICING as MODEL_PRICING
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from .send_result import SendResult as SendResult
     from .summary import UsageSummary as UsageSummary
     from .tracker import ConversationTracker as ConversationTracker
-    from .tracker import get_global_usage as get_global_usage
     from .usage import Scope as Scope
     from .usage import TokenUsage as TokenUsage
     from .usage import UsageRecord as UsageRecord
@@ -94,7 +94,7 @@ _MODULES = {
     "calculate_cost": "pricing",
     "cheaper_model": "middleware",
     "check_budget": "budgets",
-    "get_global_usage": "tracker",
+    "get_global_usage": "global_usage",
     "log_budget_alert": "budgets",
     "span_attributes": "attributes",
 }

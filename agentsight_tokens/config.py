@@ -223,6 +223,13 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return tuple(part.strip().lower() for part in self.token_handler.split(",") if part.strip())
 
     @property
+    def limits_calls(self) -> bool:
+        """Whether there is a budget."""
+        return self.on_limit != "off" and any(
+            getattr(self, name) is not None for name in BUDGET_LIMITS
+        )
+
+    @property
     def directory(self) -> Path:
         """The data directory."""
         return Path(self.data_dir).expanduser().absolute()
@@ -345,7 +352,7 @@ _SIGNS: Final = {
     "TESTING": "testing",
     "DEBUG": "development",
 }
-_LIMITS: Final = tuple(
+BUDGET_LIMITS: Final = tuple(
     f for f in TokenConfig.__struct_fields__ if f.endswith(("_token_limit", "_usd"))
 )
 
@@ -360,7 +367,7 @@ def _not_in_environment(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_budgets(config: TokenConfig) -> None:
-    for name in _LIMITS:
+    for name in BUDGET_LIMITS:
         limit = getattr(config, name)
         if limit is not None and not 0 <= limit < float("inf"):
             raise ConfigurationError(f"{VARIABLES[name]} must be at least 0, not {limit!r}")

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from .budgets.request import Asked, CallRequest
+from .errors import BudgetExceededError
 from .faults import contained
-from .open_call import OpenCall, Recorder, calls_begun_together, nest, surround
+from .open_call import Hold, OpenCall, Recorder, calls_begun_together, nest, surround
 from .scope import current_attribution, tool_in_force
 from .usage import Operation, Scope
 
-__all__ = ["METADATA_PREFIX", "Meter", "OpenCall", "Recorder", "meter"]
+__all__ = ["METADATA_PREFIX", "Asked", "Meter", "OpenCall", "Recorder", "meter"]
 
 METADATA_PREFIX: Final = "agentsight_"
 """Metadata keys of a framework's call that begin with this name a scope field."""
@@ -53,9 +55,10 @@ class Meter:
         agent: str | None = None,
         tool_name: str | None = None,
         surrounds: bool = True,
+        asked: Callable[[], Asked] | None = None,
     ) -> OpenCall:
         """
-        Bind a call that begins now to whoever causes it.
+        Bind a call that begins now to whoever causes it, and hold its budgets.
 
         Args:
             handler: The handler's name.
@@ -70,6 +73,11 @@ class Meter:
             tool_name: The tool inside which the call is made.
             surrounds: Whether the requests that begin in this context are the call's; a
                 handler that finds its calls by other means says no.
+            asked: Reads what is asked of the model, where there is a budget to hold; None for
+                a call that cannot be stopped any more, whose use is only added.
+
+        Raises:
+            BudgetExceededError: If a budget does not allow the call.
         """
         call = self._bound(handler, operation, model, provider)
         scope = call.scope
@@ -87,6 +95,8 @@ class Meter:
         call.scope = scope
         call.tool_name = tool_name or call.tool_name
         self._nest(call)
+        if asked is not None:
+            self._hold(call, asked)
         if surrounds:
             surround(call)
         return call
@@ -99,6 +109,7 @@ class Meter:
         model: str | None = None,
         provider: str | None = None,
         only_inside: bool = False,
+        asked: Callable[[], Asked] | None = None,
     ) -> OpenCall | None:
         """
         Begin the call of an SDK that sends the request itself: nothing is nearer the wire.
@@ -109,9 +120,17 @@ class Meter:
             model: The model that is asked for.
             provider: Who is asked.
             only_inside: Whether calls that no framework's call surrounds do not count.
+            asked: Reads what is asked of the model; see `begin`.
+
+        Raises:
+            BudgetExceededError: If a budget does not allow the call.
         """
         call = self._bound(handler, operation, model, provider)
-        return call if self._nest(call) or not only_inside else None
+        if not self._nest(call) and only_inside:
+            return None
+        if asked is not None:
+            self._hold(call, asked)
+        return call
 
     def _bound(
         self, handler: str, operation: Operation, model: str | None, provider: str | None
@@ -125,6 +144,26 @@ class Meter:
         call.provider = provider
         call.tool_name = tool_in_force()
         return call
+
+    def _hold(self, call: OpenCall, asked: Callable[[], Asked]) -> None:
+        """Hold what a request that is about to be sent may use, unless it is held already."""
+        outermost = call.outermost
+        guard = outermost.recorder.guard if outermost.recorder is not None else None
+        if guard is None or outermost.hold is not None:
+            return
+        try:
+            with contained("holding a budget"):
+                request = CallRequest(
+                    outermost.scope,
+                    call.operation,
+                    call.model or outermost.model,
+                    call.provider or outermost.provider,
+                    *asked(),
+                )
+                outermost.hold = Hold(guard, guard.reserve(request))
+        except BudgetExceededError:
+            call.forget()
+            raise
 
     def _nest(self, call: OpenCall) -> bool:
         """Put a call that begins now inside the one around it, if there is one."""

@@ -8,12 +8,18 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from threading import RLock
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from .budgets.request import CallRequest
+from .faults import contained
 from .ids import time_ordered_id
 from .usage import CallStatus, Operation, Scope, Source, TokenUsage, UsageRecord
 
-__all__ = ["CallEnd", "OpenCall", "Recorder", "calls_begun_together", "nest", "surround"]
+if TYPE_CHECKING:
+    from .budgets.request import CallGuard
+    from .budgets.reservation import Reservation
+
+__all__ = ["CallEnd", "Hold", "OpenCall", "Recorder", "calls_begun_together", "nest", "surround"]
 
 MOST_CALLS_AROUND: Final = 4096
 """How many calls that have not ended a context remembers."""
@@ -25,6 +31,10 @@ _newest: Final[ContextVar[OpenCall | None]] = ContextVar("agentsight_call", defa
 
 class Recorder(Protocol):
     """What takes finished calls: a tracker."""
+
+    @property
+    def guard(self) -> CallGuard | None:
+        """What holds budgets for the calls; None without any."""
 
     def receive(self, record: UsageRecord) -> UsageRecord | None:
         """Price, keep and count a record; None when the call was counted before."""
@@ -44,6 +54,13 @@ class CallEnd(NamedTuple):
     error_type: str | None
 
 
+class Hold(NamedTuple):
+    """What a call holds of its budgets, and who is told how it ended."""
+
+    guard: CallGuard
+    reservation: Reservation
+
+
 class OpenCall:
     """
     A call that has begun. It finishes once; whatever comes later is ignored.
@@ -51,7 +68,8 @@ class OpenCall:
     Calls nest: a framework begins one, a client library beneath it another for the same
     request, and the SDK that sends it a third. Each is the `inner` of the one around it. The
     innermost that knows the usage records it, with the scope, the tool and the time of the
-    outermost; the calls around it then record nothing.
+    outermost; the calls around it then record nothing. What is held of the budgets is held by
+    the outermost, and settled with the record.
     """
 
     __slots__ = (
@@ -62,6 +80,7 @@ class OpenCall:
         "first_token_at",
         "handler",
         "has_record",
+        "hold",
         "inner",
         "is_finished",
         "model",
@@ -91,6 +110,8 @@ class OpenCall:
         self.earlier: OpenCall | None = None
         """The call that began before it in the same context and had not ended."""
         self.depth = 0
+        self.hold: Hold | None = None
+        """What the request under way holds of the budgets; only the outermost call has one."""
         self.attribution: object = None
         """What was in force when it began, to tell what belongs to it from what came later."""
         self.scope = scope
@@ -107,11 +128,38 @@ class OpenCall:
             if self.outer is not None:
                 self.outer.first_token()
 
+    @property
+    def outermost(self) -> OpenCall:
+        """The call around all those for the same request."""
+        call = self
+        while call.outer is not None:
+            call = call.outer
+        return call
+
+    def renew(self) -> None:
+        """Note that the answer goes on, so that what is held stays held."""
+        hold = self.outermost.hold
+        if hold is not None:
+            hold.reservation.renew()
+
+    def release(self) -> None:
+        """Give back what is held, because another call holds its own."""
+        if self.hold is not None:  # few calls have one, and the lock costs more than the look
+            with _nesting_lock:
+                hold = self.take_hold()
+            _give_back(hold)
+
+    def forget(self) -> None:
+        """Leave the call to another one that begins for the same request."""
+        self.is_finished = True
+        self.release()
+
     def drop(self) -> None:
         """Forget the call, and those around it: nothing was sent to a provider."""
         call: OpenCall | None = self
         while call is not None:
             call.is_finished = True
+            call.release()
             call = call.outer
 
     def finish(  # noqa: PLR0913  # each is a fact that only the handler knows
@@ -158,23 +206,11 @@ class OpenCall:
             error_type=error_type,
         )
         with _nesting_lock:
-            if self.is_finished:
-                return None
-            self.is_finished = True
-            if self.has_record:
-                return None
-            if self.inner is not None and not self.inner.is_finished:
-                self.told = end  # the call nearer the wire is not through
-                return None
-            outer = self.outer
-            if usage is None and outer is not None and not outer.has_record:
-                if not outer.is_finished:
-                    return None  # the call around this one may know more
-                end = outer.told or end
-            while outer is not None:
-                outer.has_record = True
-                outer = outer.outer
-        return self._record(end)
+            told, hold = self._close(end)
+        if told is not None:
+            return self._record(told, hold)
+        _give_back(hold)
+        return None
 
     def may_hold(self, handler: str, operation: Operation) -> bool:
         """Tell whether a call of another handler that begins now can be for this request."""
@@ -192,34 +228,74 @@ class OpenCall:
         self.inner = inner
         inner.outer = self
 
-    def _record(self, end: CallEnd) -> UsageRecord | None:
-        outermost = self
-        while outermost.outer is not None:
-            outermost = outermost.outer
+    def _close(self, end: CallEnd) -> tuple[CallEnd | None, Hold | None]:
+        """Return what to record, if it is this call that records, and what is held no more."""
+        if self.is_finished:
+            return None, None
+        self.is_finished = True
+        if self.inner is not None and not self.inner.is_finished:
+            self.told = end  # the call nearer the wire is not through
+            return None, None
+        if self.has_record:
+            return None, self.take_hold()
+        outer = self.outer
+        if end.usage is None and outer is not None and not outer.has_record:
+            if not outer.is_finished:
+                return None, None  # the call around this one may know more
+            end = outer.told or end
+        while outer is not None:
+            outer.has_record = True
+            outer = outer.outer
+        return end, self.outermost.take_hold()
+
+    def _record(self, end: CallEnd, hold: Hold | None) -> UsageRecord | None:
+        outermost = self.outermost
         if outermost.recorder is None:
             return None
         ended, first = time.perf_counter(), outermost.first_token_at
-        return outermost.recorder.receive(
-            UsageRecord(
-                id=time_ordered_id(),
-                at=datetime.now(timezone.utc),
-                usage=end.usage or TokenUsage(),
-                scope=outermost.scope,
-                model=end.model or outermost.model,
-                provider=end.provider or outermost.provider,
-                operation=self.operation,
-                status=end.status,
-                source=end.source,
-                unreported_reason=end.unreported_reason,
-                service_tier=end.service_tier,
-                duration_seconds=round(ended - outermost.began, 6),
-                time_to_first_token_seconds=first and round(first - outermost.began, 6),
-                tool_name=outermost.tool_name,
-                handler=outermost.handler,
-                response_id=end.response_id,
-                error_type=end.error_type,
-            )
+        record = UsageRecord(
+            id=time_ordered_id(),
+            at=datetime.now(timezone.utc),
+            usage=end.usage or TokenUsage(),
+            scope=outermost.scope,
+            model=end.model or outermost.model,
+            provider=end.provider or outermost.provider,
+            operation=self.operation,
+            status=end.status,
+            source=end.source,
+            unreported_reason=end.unreported_reason,
+            service_tier=end.service_tier,
+            duration_seconds=round(ended - outermost.began, 6),
+            time_to_first_token_seconds=first and round(first - outermost.began, 6),
+            tool_name=outermost.tool_name,
+            handler=outermost.handler,
+            response_id=end.response_id,
+            error_type=end.error_type,
         )
+        counted: UsageRecord | None = record
+        try:
+            counted = outermost.recorder.receive(record)
+        finally:
+            if hold is not None:
+                with contained("settling a budget"):
+                    hold.guard.settle(hold.reservation, counted)
+            elif counted is not None and outermost.recorder.guard is not None:
+                with contained("settling a budget"):
+                    request = CallRequest(outermost.scope, self.operation, outermost.model)
+                    outermost.recorder.guard.add(request, counted)
+        return counted
+
+    def take_hold(self) -> Hold | None:
+        """Return what is held, for the one who settles it."""
+        hold, self.hold = self.hold, None
+        return hold
+
+
+def _give_back(hold: Hold | None) -> None:
+    """Release what is held for a request that was not made, or that another call recorded."""
+    if hold is not None:
+        with contained("releasing a budget"):
+            hold.guard.settle(hold.reservation, None)
 
 
 def surround(call: OpenCall) -> None:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from .budgets.request import CallRequest
 from .config import TokenConfig
 from .costing import breakdown_of, priced
 from .cycle import SealedBy
 from .destinations import Destination
 from .errors import StorageError, TrackerClosedError
 from .faults import contained
+from .guards import guard_of
 from .handlers import activate
 from .ids import time_ordered_id
 from .meter import meter
@@ -26,7 +28,7 @@ from .open_cycle import OpenCycle
 from .pricing import CostBreakdown, CostEstimator
 from .privacy import hashed_user_id
 from .responses import CountedResponses, record_of
-from .runtime import configured_destinations, runtimes, shared
+from .runtime import configured_destinations, shared
 from .scope import ScopeEntry, current_attribution, tool_in_force
 from .send_result import SendResult
 from .steps import StepHook, tell
@@ -40,12 +42,11 @@ from .usage import (
     checked_count,
     usd,
 )
-from .usage_tracker import usage_trackers
 
 if TYPE_CHECKING:
-    pass
+    from .budgets import Budget, BudgetManager
 
-__all__ = ["ConversationTracker", "get_global_usage"]
+__all__ = ["ConversationTracker"]
 
 _logger: Final = logging.getLogger("agentsight_tokens")
 _encoder: Final = msgspec.json.Encoder()
@@ -67,6 +68,7 @@ class ConversationTracker:
         token_handler: Handlers to switch on, with commas, or `auto`.
         config: The settings; arguments win over them.
         estimator: What prices the calls.
+        budgets: What calls may use, in place of the configured budget.
         destination: Where cycles are delivered, in place of the configured one.
 
     Raises:
@@ -86,6 +88,7 @@ class ConversationTracker:
         token_handler: str | None = None,
         config: TokenConfig | None = None,
         estimator: CostEstimator | None = None,
+        budgets: BudgetManager | Budget | None = None,
         destination: Destination | None = None,
     ) -> None:
         given = {
@@ -104,6 +107,11 @@ class ConversationTracker:
         self._estimator = estimator or CostEstimator(
             self.config.cost_rates or None, prices_file=self.config.prices
         )
+        self.guard = guard_of(
+            budgets, self.config, estimator=self._estimator, session_id=self._conversation_id
+        )
+        """What holds budgets for the calls; None without any."""
+        self._has_own_budgets = budgets is not None
         self._hooks: list[StepHook] = []
         self._is_closed = False
         self._runtime = shared(
@@ -163,7 +171,7 @@ class ConversationTracker:
         if not usage:
             return
         is_embedding = usage.embedding_tokens and not usage.total_tokens
-        self.receive(
+        self._count(
             UsageRecord(
                 id=time_ordered_id(),
                 at=datetime.now(timezone.utc),
@@ -201,12 +209,12 @@ class ConversationTracker:
         extracted = extract_usage(response, provider=provider)
         whole = current_attribution().scope.replace(**scope)
         record = record_of(extracted, whole, provider)
-        counted = self.receive(record)
+        counted = self._count(record)
         if counted is not None:
             # What other models were billed for within the same response.
             for other in extracted.others:
                 billed = record_of(other, whole, provider)
-                self.receive(msgspec.structs.replace(billed, response_id=None))
+                self._count(msgspec.structs.replace(billed, response_id=None))
         return counted or record
 
     def get_token_usage(self) -> dict[str, int]:
@@ -362,6 +370,9 @@ class ConversationTracker:
         with contained("closing a tracker"):
             self._seal_all("close")
         self._is_closed = True
+        if self.guard is not None and not self._has_own_budgets:
+            with contained("closing the budgets"):
+                self.guard.manager.close()  # it opens again for another tracker's calls
         if meter.default_recorder is self:
             meter.default_recorder = None
         self._runtime.leave(self)
@@ -384,9 +395,11 @@ class ConversationTracker:
         Returns:
             The record as it was counted; None if it was counted before.
         """
-        if self._is_closed or self._responses.add(record):
+        if self._responses.add(record):
             return None
         record = self._completed(record)
+        if self._is_closed:
+            return record
         conversation_id = record.scope.conversation_id or self._conversation_id
         body = _encoder.encode(record)
         with self._runtime.lock:
@@ -402,6 +415,14 @@ class ConversationTracker:
             step_number = self._steps
         self._tell(step_number, record)
         return record
+
+    def _count(self, record: UsageRecord) -> UsageRecord | None:
+        """Count a call that the program tells of itself, against the budgets too."""
+        counted = self.receive(record)
+        if counted is not None and self.guard is not None:
+            with contained("counting against a budget"):
+                self.guard.add(CallRequest(record.scope, record.operation, record.model), counted)
+        return counted
 
     def forget_after_fork(self) -> None:
         """Begin anew in a child: what the parent counted is the parent's."""
@@ -497,11 +518,3 @@ class ConversationScope(ScopeEntry):
     def __enter__(self) -> ConversationTracker:  # type: ignore[override]  # narrower than the base, by design
         self.enter(depth=2)
         return self._tracker
-
-
-def get_global_usage(**where: Any) -> UsageSummary:
-    """Return what all trackers of this process recorded; filters as in `get_usage`."""
-    meter.settle()
-    summaries = [runtime.ledger.summary(where) for runtime in runtimes()]
-    summaries += [tracker.get_summary(**where) for tracker in usage_trackers()]
-    return UsageSummary.merged(summaries)

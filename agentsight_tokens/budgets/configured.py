@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.config import TokenConfig
 from agentsight_tokens.errors import ConfigurationError
+from agentsight_tokens.privacy import hashed_user_id
 
 from .budget import Budget
 from .manager import BudgetManager
+from .memory import MemoryStore
+from .outage import OnStoreError
 from .sqlite import BUDGETS_FILE
+from .store import BudgetStore
 from .webhook import AlertOutbox, AlertWebhook
 
 __all__ = ["configured_budget", "configured_manager"]
@@ -23,6 +28,8 @@ def configured_budget(config: TokenConfig) -> Budget | None:
     Raises:
         ConfigurationError: For a time zone that does not exist.
     """
+    if not config.limits_calls:
+        return None
     limits: dict[str, Any] = {
         "hourly_token_limit": config.hourly_token_limit,
         "daily_token_limit": config.daily_token_limit,
@@ -35,12 +42,10 @@ def configured_budget(config: TokenConfig) -> Budget | None:
         "session_cost_limit": config.session_cost_limit_usd,
         "per_call_cost_limit": config.per_call_cost_limit_usd,
     }
-    if config.on_limit == "off" or all(limit is None for limit in limits.values()):
-        return None
     try:
         return Budget(
             **limits,
-            on_limit=config.on_limit,
+            enforce_limits=config.on_limit == "error",
             alert_at=config.alert_at,
             timezone=config.budget_timezone,
         )
@@ -49,17 +54,16 @@ def configured_budget(config: TokenConfig) -> Budget | None:
 
 
 def configured_manager(
-    config: TokenConfig,
-    *,
-    conceal: Callable[[str], str] | None = None,
-    outbox: AlertOutbox | None = None,
+    config: TokenConfig, *, outbox: AlertOutbox | None = None
 ) -> BudgetManager | None:
     """
     Return the manager of the configured budget; None where there is none.
 
+    The same settings have the same manager for as long as the process lives, so that a second
+    tracker does not begin again at 0.
+
     Args:
         config: The settings.
-        conceal: What replaces a user's id in the store and in alerts.
         outbox: What delivers alerts to the webhook.
 
     Raises:
@@ -68,18 +72,53 @@ def configured_manager(
     budget = configured_budget(config)
     if budget is None:
         return None
-    try:
-        manager = BudgetManager(
-            config.budget_store or config.directory / BUDGETS_FILE,
-            on_store_error=config.on_store_error,
-            conceal=conceal,
-        )
-        manager.set_budget(budget)
-        if config.alert_webhook_url:
-            webhook = AlertWebhook(
-                config.alert_webhook_url, secret=config.alert_webhook_secret, outbox=outbox
+    settings = _Settings(
+        budget,
+        config.directory,
+        config.budget_store,
+        config.on_store_error,
+        config.alert_webhook_url,
+        config.alert_webhook_secret,
+        config.hash_key if config.hash_user_ids else None,
+        outbox,
+    )
+    manager = _managers.get(settings)
+    if manager is None:
+        try:
+            made = _manager_of(settings, lambda user: hashed_user_id(user, config) or user)
+        except (ValueError, ImportError) as error:
+            raise ConfigurationError(f"budgets cannot be kept as configured: {error}") from None
+        manager = _managers.setdefault(settings, made)
+    return manager
+
+
+class _Settings(NamedTuple):
+    """What tells one configured manager from another."""
+
+    budget: Budget
+    directory: Path
+    store: str | None
+    on_store_error: OnStoreError
+    webhook_url: str | None
+    webhook_secret: str | None
+    hash_key: str | None
+    outbox: AlertOutbox | None
+
+
+_managers: Final[dict[_Settings, BudgetManager]] = {}
+_memories: Final[dict[Path, MemoryStore]] = {}
+
+
+def _manager_of(settings: _Settings, conceal: Callable[[str], str]) -> BudgetManager:
+    store: BudgetStore | str | Path = settings.store or settings.directory / BUDGETS_FILE
+    if store == "memory":  # a new limit finds what was used under the old one, here too
+        store = _memories.setdefault(settings.directory, MemoryStore())
+    manager = BudgetManager(store, on_store_error=settings.on_store_error, conceal=conceal)
+    manager.set_budget(settings.budget)
+    if settings.webhook_url:
+        manager.on_alert(
+            AlertWebhook(
+                settings.webhook_url, secret=settings.webhook_secret, outbox=settings.outbox
             )
-            manager.on_alert(webhook)
-    except (ValueError, ImportError) as error:
-        raise ConfigurationError(f"budgets cannot be kept as configured: {error}") from None
+        )
     return manager

@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.context.messages import ReadMessage
 from agentsight_tokens.counting import TokenCounter
 from agentsight_tokens.pricing import CostEstimator
-from agentsight_tokens.usage import Operation, Scope, TokenUsage, UsageRecord, usd
+from agentsight_tokens.usage import TokenUsage, UsageRecord, usd
 
 from .manager import BudgetManager
+from .request import CallRequest
 from .reservation import Reservation
 from .windows import CallScope
 
-__all__ = ["DEFAULT_OUTPUT_TOKENS", "BudgetGuard", "CallGuard", "CallRequest", "Estimate"]
+__all__ = ["DEFAULT_OUTPUT_TOKENS", "BudgetGuard", "Estimate"]
 
 DEFAULT_OUTPUT_TOKENS: Final = 4096
 """What is held for the output of a call whose model and maximum are both unknown."""
 
 _ESTIMATE_MARGIN: Final = 0.35
 """By how much other makers' tokenizers make more of a text than the one that stands in."""
-
-
-class CallRequest(NamedTuple):
-    """What a handler knows of a call before it is sent."""
-
-    scope: Scope
-    """Who causes it."""
-    operation: Operation = "chat"
-    model: str | None = None
-    provider: str | None = None
-    prompt: Any = None
-    """Messages, a text, texts to embed, or the number of tokens; None if it cannot be read."""
-    max_output_tokens: int | None = None
-    """What the call itself sets as the largest output."""
-    choices: int = 1
-    """How many outputs are asked for."""
-    tools: Sequence[Any] = ()
-    """The definitions of tools that go with the prompt."""
 
 
 class Estimate(NamedTuple):
@@ -51,16 +34,6 @@ class Estimate(NamedTuple):
     pico_usd: int | None
 
 
-class CallGuard(Protocol):
-    """What the meter asks before a call is sent, and tells when it has ended."""
-
-    def reserve(self, request: CallRequest) -> Reservation:
-        """Hold what a call may use at most, or raise `BudgetExceededError`."""
-
-    def settle(self, reservation: Reservation, record: UsageRecord | None) -> None:
-        """Put what a call used in the place of what it held; None if it was never sent."""
-
-
 class BudgetGuard:
     """
     Enforces the budgets of a manager for calls of any framework.
@@ -70,6 +43,7 @@ class BudgetGuard:
         estimator: Prices calls before they are sent; the bundled catalog when None.
         output_tokens: What is held for the output of a call that sets no maximum; None holds
             all that the model can produce.
+        session_id: The session of calls that name neither one nor a conversation.
     """
 
     def __init__(
@@ -78,10 +52,12 @@ class BudgetGuard:
         *,
         estimator: CostEstimator | None = None,
         output_tokens: int | None = None,
+        session_id: str | None = None,
     ) -> None:
         self.manager = manager
         self._estimator = estimator or CostEstimator()
         self._output_tokens = output_tokens
+        self._session_id = session_id
         self._counters: dict[str | None, TokenCounter] = {}
 
     def reserve(self, request: CallRequest, *, may_clamp: bool = False) -> Reservation:
@@ -102,7 +78,7 @@ class BudgetGuard:
             prompt_tokens=estimate.prompt_tokens,
             prompt_cost=None if estimate.prompt_pico_usd is None else usd(estimate.prompt_pico_usd),
             min_output_tokens=1 if may_clamp else estimate.output_tokens,
-            **_scope_of(request),
+            **self._scope_of(request),
         )
 
     def settle(self, reservation: Reservation, record: UsageRecord | None) -> None:
@@ -125,7 +101,7 @@ class BudgetGuard:
 
     def add(self, request: CallRequest, record: UsageRecord) -> None:
         """Count a call for which nothing was held."""
-        self.manager.add(record, **_scope_of(request))
+        self.manager.add(record, **self._scope_of(request))
 
     def estimate(self, request: CallRequest) -> Estimate:
         """Return what a call may use at most."""
@@ -165,18 +141,17 @@ class BudgetGuard:
             tokens += int(tokens * _ESTIMATE_MARGIN)
         return tokens
 
-
-def _scope_of(request: CallRequest) -> CallScope:
-    scope = request.scope
-    return {
-        "model": request.model,
-        "org_id": scope.org_id,
-        "user_id": scope.user_id,
-        "agent": scope.agent,
-        "feature": scope.feature,
-        "session_id": scope.session_id,
-        "conversation_id": scope.conversation_id,
-    }
+    def _scope_of(self, request: CallRequest) -> CallScope:
+        scope = request.scope
+        return {
+            "model": request.model,
+            "org_id": scope.org_id,
+            "user_id": scope.user_id,
+            "agent": scope.agent,
+            "feature": scope.feature,
+            "session_id": scope.session_id,
+            "conversation_id": scope.conversation_id or self._session_id,
+        }
 
 
 def _counted(counter: TokenCounter, prompt: Any) -> int:
@@ -184,12 +159,23 @@ def _counted(counter: TokenCounter, prompt: Any) -> int:
     if prompt is None:
         return 0
     if isinstance(prompt, (str, Mapping)):
-        return counter.count(prompt)
+        return _counted_part(counter, prompt)
     if isinstance(prompt, Iterable):
         parts = list(prompt)
         if all(isinstance(part, int) for part in parts):
             return len(parts)  # tokens, as embeddings take them
         if any(isinstance(part, (str, list, tuple)) for part in parts):
             return sum(_counted(counter, part) for part in parts)
-        return counter.count_messages([ReadMessage(part).canonical() for part in parts])
+        try:
+            return counter.count_messages([ReadMessage(part).canonical() for part in parts])
+        except (TypeError, AttributeError):
+            return sum(_counted_part(counter, part) for part in parts)
     return counter.count(str(prompt))
+
+
+def _counted_part(counter: TokenCounter, part: Any) -> int:
+    """Return the tokens of one part; of a form that is not known those of all it says."""
+    try:
+        return counter.count(part)
+    except (TypeError, AttributeError):
+        return counter.count(str(part))

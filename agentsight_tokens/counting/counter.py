@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from agentsight_tokens.errors import EncodingUnavailableError, EstimatedCountWarning
+from agentsight_tokens.faults import warn
 
 from .encodings import encoding_of_model, known_encodings, load_encoding, load_tokenizer
 from .images import image_size, image_tokens, largest_image_tokens
@@ -207,4 +207,4 @@ def _warn(message: str) -> None:
     """Give a warning once in the life of the process."""
     if message not in _warned:
         _warned.add(message)
-        warnings.warn(message, EstimatedCountWarning, stacklevel=4)
+        warn(message, EstimatedCountWarning, levels=5)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from agentsight_tokens.budgets.guard import BudgetGuard, CallRequest
+from agentsight_tokens.budgets.guard import BudgetGuard
+from agentsight_tokens.budgets.request import Asked, CallGuard, CallRequest
 from agentsight_tokens.budgets.reservation import Reservation
 from agentsight_tokens.context import CompressionResult
 from agentsight_tokens.errors import BudgetExceededError
@@ -47,6 +48,12 @@ class Witness:
         self.run = run
         self._tracker = tracker
         self.records: list[UsageRecord] = []
+
+    @property
+    def guard(self) -> CallGuard | None:
+        """The budgets of the tracker, unless the run itself holds them."""
+        guard = self._tracker.guard
+        return None if guard is not None and self.run.shares(guard) else guard
 
     def receive(self, record: UsageRecord) -> UsageRecord | None:
         """Price, keep and count a record; None when the call was counted before."""
@@ -134,7 +141,11 @@ class Run:
         self, operation: Operation, *, model: str | None, provider: str | None, session_id: str
     ) -> CallRequest:
         """Begin the call, in the scope in force; return what a guard is to be asked."""
-        self._call = meter.begin(HANDLER, operation, model=model, provider=provider)
+        if self._outer is not None:
+            self._outer.release()
+        self._call = meter.begin(
+            HANDLER, operation, model=model, provider=provider, asked=self._asked
+        )
         scope = self._call.scope
         if scope.session_id is None and scope.conversation_id is None:
             scope = scope.replace(session_id=session_id)
@@ -143,10 +154,7 @@ class Run:
             operation=operation,
             model=model,
             provider=provider,
-            prompt=self.arguments.prompt,
-            max_output_tokens=self.arguments.max_output_tokens,
-            choices=self.arguments.choices,
-            tools=self.arguments.tools,
+            **self._asked()._asdict(),
         )
         return self._request
 
@@ -287,7 +295,20 @@ class Run:
         for record in records:  # of an agent that made several calls
             guard.add(request, record)
 
-    def shares(self, guard: BudgetGuard) -> bool:
+    def release(self) -> None:
+        """Give back what the tracker's budgets hold, as a run within this one holds its own."""
+        if self._call is not None:
+            self._call.release()
+        if self._outer is not None:
+            self._outer.release()
+
+    def _asked(self) -> Asked:
+        arguments = self.arguments
+        return Asked(
+            arguments.prompt, arguments.max_output_tokens, arguments.choices, arguments.tools
+        )
+
+    def shares(self, guard: CallGuard) -> bool:
         """Tell whether this run settles with the same budgets."""
         return self._guard is not None and self._guard.manager is guard.manager
 

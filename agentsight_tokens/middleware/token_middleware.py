@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple, TypeVar, overload
 
 from agentsight_tokens.attributes import SemanticConvention
@@ -13,7 +12,6 @@ from agentsight_tokens.budgets import Budget, BudgetManager
 from agentsight_tokens.budgets.configured import configured_manager
 from agentsight_tokens.config import TokenConfig
 from agentsight_tokens.context import ContextMonitor
-from agentsight_tokens.privacy import hashed_user_id
 from agentsight_tokens.tracker import ConversationTracker
 from agentsight_tokens.usage import Operation, Scope
 
@@ -122,7 +120,7 @@ class TokenMiddleware:
         threshold = config.compression_threshold
         return cls(
             tracker or ConversationTracker(config=config),
-            budgets=configured_manager(config, conceal=partial(_hashed, config=config)),
+            budgets=configured_manager(config),
             context=ContextMonitor(threshold=threshold) if config.compress_context else None,
             enforcement=enforcement,
             route=route,
@@ -288,7 +286,3 @@ def _is_asynchronous(function: Callable[..., Any]) -> bool:
         return True
     owner = type(getattr(function, "__self__", None)).__name__
     return owner.startswith("Async") and inspect.iscoroutinefunction(inspect.unwrap(function))
-
-
-def _hashed(user_id: str, config: TokenConfig) -> str:
-    return hashed_user_id(user_id, config) or user_id

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from agentsight_tokens.meter import Asked
+from agentsight_tokens_wire.asked import asked_of
 from agentsight_tokens_wire.exchange import Exchange
 from agentsight_tokens_wire.patches import Patches
 from agentsight_tokens_wire.stainless import Sent, patch_requests
@@ -29,7 +31,16 @@ def patch(module: ModuleType, tap: Tap, patches: Patches) -> None:
             endpoint,
             model=body.get("model"),
             provider=provider_of(client),
+            # The results of a batch are paid for, whatever is left.
+            asked=None if endpoint is BATCH_RESULTS else lambda: _asked(body),
         )
         return Sent(client, exchange) if exchange is not None else None
 
     patch_requests(module, begin, patches)
+
+
+def _asked(body: dict[str, Any]) -> Asked:
+    system, messages = body.get("system"), body.get("messages") or ()
+    if system:
+        messages = [{"role": "system", "content": system}, *messages]
+    return asked_of(messages, body)

@@ -19,6 +19,7 @@ from agentsight_tokens_wire.exchange import Exchange
 from agentsight_tokens_wire.patches import Patches
 from agentsight_tokens_wire.tap import Tap
 
+from .asked import asked_of_body
 from .endpoints import endpoint_of, model_of, provider_of
 
 __all__ = ["patch"]
@@ -37,7 +38,14 @@ def patch(module: ModuleType, tap: Tap, patches: Patches) -> None:
         endpoint = endpoint_of(path)
         if endpoint is None:
             return None
-        return tap.begin(Exchange, endpoint, model=model_of(path), provider=provider_of(client))
+        body = kwargs["request_dict"] if "request_dict" in kwargs else args[2]
+        return tap.begin(
+            Exchange,
+            endpoint,
+            model=model_of(path),
+            provider=provider_of(client),
+            asked=lambda: asked_of_body(body),
+        )
 
     for name, wrap in _WRAPPERS.items():
         patches.replace(module.BaseApiClient, name, functools.partial(wrap, begin))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
 from langchain_core.callbacks.base import BaseCallbackHandler
 
-from agentsight_tokens.errors import InvalidScopeError
+from agentsight_tokens.errors import BudgetExceededError, InvalidScopeError
 from agentsight_tokens.faults import guarded, report_fault
-from agentsight_tokens.meter import Meter, OpenCall
+from agentsight_tokens.meter import Asked, Meter, OpenCall
 from agentsight_tokens.usage import Operation
+from agentsight_tokens_wire.asked import asked_of
 
 from .agents import agent_name
 from .context import run_in_force
@@ -84,7 +86,14 @@ class UsageCallback(BaseCallbackHandler):
         prompt = id(messages[0]) if messages else 0
         if meter is None or self.runs.repeat(run_id, prompt):
             return
-        run = Run(self._begin(meter, "chat", parent_run_id, metadata), prompt=prompt)
+        call = self._begin(
+            meter,
+            "chat",
+            parent_run_id,
+            metadata,
+            lambda: asked_of(messages[0], kwargs.get("invocation_params")),
+        )
+        run = Run(call, prompt=prompt)
         self.runs.open(run_id, run)
         note_start(run)
 
@@ -104,7 +113,13 @@ class UsageCallback(BaseCallbackHandler):
         if meter is None or self.runs.repeat(run_id, id(prompts)):
             return
         batch = id(kwargs.get("invocation_params")) if kwargs.get("batch_size", 1) > 1 else 0
-        call = self._begin(meter, "completion", parent_run_id, metadata)
+        call = self._begin(
+            meter,
+            "completion",
+            parent_run_id,
+            metadata,
+            lambda: asked_of(prompts, kwargs.get("invocation_params")),
+        )
         run = Run(call, prompt=id(prompts), batch=batch)
         self.runs.open(run_id, run)
         note_start(run)
@@ -174,6 +189,9 @@ class UsageCallback(BaseCallbackHandler):
         run, call = self._close(run_id, parent_run_id)
         if call is None or call.is_finished:
             return
+        if isinstance(error, BudgetExceededError):  # refused before it was sent
+            call.drop()
+            return
         call.finish(**failure(run, call, error, kwargs.get("response")))
 
     @guarded
@@ -224,6 +242,7 @@ class UsageCallback(BaseCallbackHandler):
         operation: Operation,
         parent_run_id: UUID | None,
         metadata: dict[str, Any] | None,
+        asked: Callable[[], Asked] | None = None,
     ) -> OpenCall:
         known = metadata or {}
         model, provider = known.get("ls_model_name"), known.get("ls_provider")
@@ -238,11 +257,17 @@ class UsageCallback(BaseCallbackHandler):
                 fallback_conversation_id=known.get("thread_id"),
                 agent=agent_name(known),
                 tool_name=tool_name,
+                asked=asked,
             )
         except InvalidScopeError as error:  # the call is counted, whatever its names are
             report_fault("attribution of a LangChain call", error)
             return meter.begin(
-                "langchain", operation, model=model, provider=provider, tool_name=tool_name
+                "langchain",
+                operation,
+                model=model,
+                provider=provider,
+                tool_name=tool_name,
+                asked=asked,
             )
 
     def _tool_name(self, parent_run_id: UUID | None) -> str | None:

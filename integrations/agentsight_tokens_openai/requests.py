@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from agentsight_tokens.meter import Asked
+from agentsight_tokens_wire.asked import asked_of
 from agentsight_tokens_wire.exchange import Exchange
 from agentsight_tokens_wire.patches import Patches
 from agentsight_tokens_wire.stainless import Sent, patch_requests
@@ -33,6 +35,7 @@ def patch(module: ModuleType, tap: Tap, patches: Patches) -> None:
             endpoint,
             model=body.get("model"),
             provider=provider_of(client),
+            asked=lambda: _asked(body),
         )
         if exchange is None:
             return None
@@ -42,3 +45,13 @@ def patch(module: ModuleType, tap: Tap, patches: Patches) -> None:
 
     patch_requests(module, begin, patches)
     patches.on_undo(give_up)
+
+
+def _asked(body: dict[str, Any]) -> Asked:
+    prompt = body.get("messages") or body.get("prompt") or body.get("input")
+    instructions = body.get("instructions")
+    if instructions:
+        items = [prompt] if isinstance(prompt, str) else [*(prompt or ())]
+        texts = [{"role": "user", "content": i} if isinstance(i, str) else i for i in items]
+        prompt = [{"role": "system", "content": instructions}, *texts]
+    return asked_of(prompt, body)

@@ -102,6 +102,7 @@ class Exchange:
         if not self._event:
             self.first = read_json(event)
         self._event = event
+        self.call.renew()
         if not self._has_token and self.endpoint.first_token.search(event):
             self._has_token = True
             self.call.first_token()

@@ -14,7 +14,7 @@ import wrapt
 
 from agentsight_tokens.errors import InvalidScopeError
 from agentsight_tokens.faults import contained, report_fault
-from agentsight_tokens.meter import Meter, OpenCall
+from agentsight_tokens.meter import Asked, Meter, OpenCall
 from agentsight_tokens.usage import Operation
 
 from .patches import Patches
@@ -115,6 +115,7 @@ class Tap:
         *,
         model: object,
         provider: str | None,
+        asked: Callable[[], Asked] | None = None,
     ) -> _Exchange | None:
         """
         Begin the call of a request that is about to be sent; None if it does not count.
@@ -124,9 +125,13 @@ class Tap:
             endpoint: What is asked for.
             model: The model that is asked for, if it is named.
             provider: Who is asked, if that is known.
+            asked: Reads what is asked for; None for what has been paid for already.
+
+        Raises:
+            BudgetExceededError: If a budget does not allow the call; nothing is sent then.
         """
         name = model if isinstance(model, str) else None
-        call = self._begun(endpoint.operation, name, provider)
+        call = self._begun(endpoint.operation, name, provider, asked)
         if call is None:
             return None
         exchange = kind(call, endpoint)
@@ -142,7 +147,11 @@ class Tap:
             exchange.cut()
 
     def _begun(
-        self, operation: Operation, model: str | None, provider: str | None
+        self,
+        operation: Operation,
+        model: str | None,
+        provider: str | None,
+        asked: Callable[[], Asked] | None,
     ) -> OpenCall | None:
         meter = self._meter
         which = self._embeddings if operation == "embedding" else self._calls
@@ -155,6 +164,7 @@ class Tap:
                 model=model,
                 provider=provider,
                 only_inside=which == "inside",
+                asked=asked,
             )
         known: dict[str, Any] = {}
         for surroundings in self._surroundings:
@@ -162,21 +172,28 @@ class Tap:
                 found = surroundings()
                 known.update({name: value for name, value in found.items() if value is not None})
         try:
-            return self._begin_among(meter, operation, model, provider, known)
+            return self._begin_among(meter, operation, model, provider, asked, known)
         except InvalidScopeError as error:  # the call is counted, whatever its names are
             report_fault("attribution of a call", error)
-            return self._begin_among(meter, operation, model, provider, {})
+            return self._begin_among(meter, operation, model, provider, asked, {})
 
-    def _begin_among(
+    def _begin_among(  # each is a fact of the call
         self,
         meter: Meter,
         operation: Operation,
         model: str | None,
         provider: str | None,
+        asked: Callable[[], Asked] | None,
         known: dict[str, Any],
     ) -> OpenCall:
         return meter.begin(
-            self.handler, operation, model=model, provider=provider, surrounds=False, **known
+            self.handler,
+            operation,
+            model=model,
+            provider=provider,
+            surrounds=False,
+            asked=asked,
+            **known,
         )
 
     def _give_up(self) -> None:
