@@ -96,7 +96,7 @@ class Meter:
         call.tool_name = tool_name or call.tool_name
         self._nest(call)
         if asked is not None:
-            self._hold(call, asked)
+            self.hold(call, asked)
         if surrounds:
             surround(call)
         return call
@@ -129,24 +129,20 @@ class Meter:
         if not self._nest(call) and only_inside:
             return None
         if asked is not None:
-            self._hold(call, asked)
+            self.hold(call, asked)
         return call
 
-    def _bound(
-        self, handler: str, operation: Operation, model: str | None, provider: str | None
-    ) -> OpenCall:
-        """Return a call that begins now, bound to the scope and the tracker in force."""
-        attribution = current_attribution()
-        owner = attribution.owner if attribution.owner is not None else self.default_recorder
-        call = OpenCall(owner, attribution.scope, handler=handler, operation=operation)  # type: ignore[arg-type]  # owners are recorders
-        call.attribution = attribution
-        call.model = model
-        call.provider = provider
-        call.tool_name = tool_in_force()
-        return call
+    def hold(self, call: OpenCall, asked: Callable[[], Asked]) -> None:
+        """
+        Hold what a request that is about to be sent may use, unless it is held already.
 
-    def _hold(self, call: OpenCall, asked: Callable[[], Asked]) -> None:
-        """Hold what a request that is about to be sent may use, unless it is held already."""
+        Args:
+            call: The call, which was begun without this.
+            asked: Reads what is asked of the model.
+
+        Raises:
+            BudgetExceededError: If a budget does not allow the call.
+        """
         outermost = call.outermost
         guard = outermost.recorder.guard if outermost.recorder is not None else None
         if guard is None or outermost.hold is not None:
@@ -164,6 +160,19 @@ class Meter:
         except BudgetExceededError:
             call.forget()
             raise
+
+    def _bound(
+        self, handler: str, operation: Operation, model: str | None, provider: str | None
+    ) -> OpenCall:
+        """Return a call that begins now, bound to the scope and the tracker in force."""
+        attribution = current_attribution()
+        owner = attribution.owner if attribution.owner is not None else self.default_recorder
+        call = OpenCall(owner, attribution.scope, handler=handler, operation=operation)  # type: ignore[arg-type]  # owners are recorders
+        call.attribution = attribution
+        call.model = model
+        call.provider = provider
+        call.tool_name = tool_in_force()
+        return call
 
     def _nest(self, call: OpenCall) -> bool:
         """Put a call that begins now inside the one around it, if there is one."""

@@ -400,8 +400,8 @@ def test_faults_of_ours(client: Any, monkeypatch: pytest.MonkeyPatch, place: str
 
 def test_absent_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where not even Google's namespace is there, the handler is skipped."""
-    from agentsight_tokens.handlers import _is_installed
+    from agentsight_tokens.handlers import is_installed
 
-    assert _is_installed("google.genai")
-    assert not _is_installed("agentsight_tokens.no_module")
-    assert not _is_installed("no_package.no_module")
+    assert is_installed("google.genai")
+    assert not is_installed("agentsight_tokens.no_module")
+    assert not is_installed("no_package.no_module")

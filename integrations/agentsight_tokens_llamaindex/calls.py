@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock
 from typing import Any, Final
 
 from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.extract import Extracted
-from agentsight_tokens.meter import Meter, OpenCall
-from agentsight_tokens.usage import CallStatus, Operation, TokenUsage
+from agentsight_tokens.meter import Asked, Meter, OpenCall
+from agentsight_tokens.usage import CallStatus, TokenUsage
 from agentsight_tokens_wire.errors import is_unbilled
 
 from .answers import Source, find_source, is_first_token, lacks_cache, read_answer
@@ -90,15 +91,18 @@ class CallTable:
         span: Span,
         origin: Origin | None,
         *,
-        operation: Operation = "chat",
         model: str | None = None,
         provider: str | None = None,
         tags: dict[str, Any] | None = None,
+        asked: Callable[[], Asked] | None = None,
     ) -> Call:
         """
-        Bind a call that begins now.
+        Bind a call that begins now, and hold its budgets.
 
         Calls around it are forgotten: they only pass on what this one asks the provider.
+
+        Raises:
+            BudgetExceededError: If a budget does not allow the call.
         """
         self._forget_around(span)
         if origin is not None:
@@ -106,7 +110,6 @@ class CallTable:
         cause = span if origin is None else origin.span
         opened = self._meter.begin(
             HANDLER,
-            operation,
             model=model,
             provider=provider,
             metadata=tags,
@@ -118,6 +121,8 @@ class CallTable:
         )
         if origin is not None:
             _rebind(opened, origin)
+        if asked is not None:
+            self._meter.hold(opened, asked)
         call = Call(span, opened)
         if len(self._calls) >= _MAX_CALLS:
             self._evict()
@@ -132,6 +137,7 @@ class CallTable:
         if not call.has_token and is_first_token(response):
             call.has_token = True
             call.open.first_token()
+        call.open.renew()
         call.observe(response)
 
     def end(self, span_id: str | None, response: Any) -> None:
@@ -182,8 +188,7 @@ class CallTable:
             each.has_call = True
             call = self.take(each.id)
             if call is not None:
-                # Not dropped, as the calls of other frameworks around it go on.
-                call.open.is_finished = True
+                call.open.forget()  # not dropped: calls of other frameworks around it go on
 
     def _evict(self) -> None:
         call = None

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.faults import guarded
-from agentsight_tokens.meter import Meter, OpenCall
+from agentsight_tokens.meter import Asked, Meter, OpenCall
 from agentsight_tokens.scope import current_attribution
+from agentsight_tokens_wire.asked import MOST_OUTPUT, asked_of
 
 from .calls import Call, CallTable
 from .embeddings import EmbeddingWatch
@@ -58,8 +60,12 @@ class Capture:
         described = event.model_dict
         # Without a span it began before the handler was installed.
         span = self.spans.get(event.span_id)
-        if span is not None and described.get("class_name") != _PASSES_ON:
-            self._begin(span, model_of(described), event.tags)
+        if span is None or described.get("class_name") == _PASSES_ON:
+            return
+        try:
+            self._begin(span, model_of(described), event.tags, lambda: _asked(event, span.instance))
+        except BudgetExceededError as refusal:
+            span.refusal = refusal
 
     @guarded
     def progress(self, event: Any) -> None:
@@ -79,7 +85,12 @@ class Capture:
     @guarded
     def start_embedding(self, event: Any) -> None:
         """Begin a batch of embeddings."""
-        self.embeddings.start(self.spans.get(event.span_id), event.model_dict)
+        span = self.spans.get(event.span_id)
+        if span is not None and span.kind == "embed":
+            try:
+                self.embeddings.start(span, event.model_dict)
+            except BudgetExceededError as refusal:
+                span.refusal = refusal
 
     @guarded
     def end_embedding(self, event: Any) -> None:
@@ -91,7 +102,7 @@ class Capture:
         """Open a span."""
         span = self.spans.enter(id_, parent_id, instance, arguments)
         if span.kind == "embed":
-            self.embeddings.enter(span)
+            self.embeddings.enter(span, arguments)
 
     @guarded
     def exit(self, id_: str, arguments: Any, result: Any) -> None:
@@ -126,6 +137,19 @@ class Capture:
         return {"agent": span.agent, "tool_name": span.tool}
 
     @guarded
+    def refuse(self) -> None:
+        """
+        Raise what the start event of the call that is about to be made could not.
+
+        Raises:
+            BudgetExceededError: If a budget does not allow the call.
+        """
+        span = self.active_span()
+        if span is not None and span.refusal is not None:
+            refusal, span.refusal = span.refusal, None
+            raise refusal
+
+    @guarded
     def find_call(self) -> OpenCall | None:
         """Return the call that what begins now belongs to, a request of an SDK for example."""
         running = self.generators.running()
@@ -157,13 +181,20 @@ class Capture:
         self.generators.clear()
         self._gone.clear()
 
-    def _begin(self, span: Span, model: str | None, tags: dict[str, Any] | None) -> Call:
+    def _begin(
+        self,
+        span: Span,
+        model: str | None,
+        tags: dict[str, Any] | None,
+        asked: Callable[[], Asked] | None = None,
+    ) -> Call:
         return self.calls.begin(
             span,
             self.generators.running(),
             model=model or model_of({"model": getattr(span.instance, "model", None)}),
             provider=provider_of(type(span.instance)),
             tags=tags or None,
+            asked=asked,
         )
 
     def _begin_untold(self, span: Span) -> Call | None:
@@ -200,3 +231,12 @@ class Capture:
         if recorder is None:
             recorder = self._meter.default_recorder
         return Origin(attribution, recorder, span)
+
+
+def _asked(event: Any, model: Any) -> Asked:
+    """Return what a start event says that a model is asked, and what the model itself sets."""
+    prompt = event.messages if hasattr(event, "messages") else event.prompt
+    # The event's `num_output` is a guess where the model sets no maximum.
+    own = {name: getattr(model, name, None) for name in MOST_OUTPUT}
+    extra = getattr(model, "additional_kwargs", None)
+    return asked_of(prompt, event.additional_kwargs, extra, own)

@@ -8,11 +8,11 @@ tells no usage. A batch below which anything was counted is therefore not counte
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from agentsight_tokens.errors import EncodingUnavailableError
-from agentsight_tokens.meter import Meter, OpenCall
+from agentsight_tokens.errors import BudgetExceededError, EncodingUnavailableError
+from agentsight_tokens.meter import Asked, Meter, OpenCall
 from agentsight_tokens.usage import TokenUsage
 from agentsight_tokens_wire.errors import is_unbilled
 
@@ -43,17 +43,27 @@ class EmbeddingWatch:
         self._is_on = is_on
         self._counter: Any = None
 
-    def enter(self, span: Span) -> None:
+    def enter(self, span: Span, arguments: Any) -> None:
         """Begin the call of a span that embeds one text, whatever a cache may hold."""
+        for value in arguments.arguments.values():
+            if isinstance(value, (str, list)):
+                span.texts = [value] if isinstance(value, str) else value
+                break
         if span.method.startswith("_") and self._counts(span):
             self._begin(span, {})
 
-    def start(self, span: Span | None, described: dict[str, Any]) -> None:
-        """Begin a batch's call."""
-        if span is not None and span.kind == "embed":
-            span.has_call = False  # what was counted until now belongs to earlier batches
-            if self._counts(span):
-                self._begin(span, described)
+    def start(self, span: Span, described: dict[str, Any]) -> None:
+        """
+        Begin a batch's call, and hold its budgets.
+
+        Raises:
+            BudgetExceededError: If a budget does not allow the call.
+        """
+        span.has_call = False  # what was counted until now belongs to earlier batches
+        if self._counts(span):
+            size = getattr(span.instance, "embed_batch_size", len(span.texts))
+            batch, span.texts = span.texts[:size], span.texts[size:]
+            self._begin(span, described, lambda: Asked(batch))
 
     def end(self, span: Span | None, texts: Sequence[str]) -> None:
         """Finish a batch's call, if nothing below it was counted."""
@@ -83,6 +93,9 @@ class EmbeddingWatch:
         while span.embeddings:
             call = span.embeddings.pop()
             usage = TokenUsage() if error is not None and is_unbilled(error) else None
+            if isinstance(error, BudgetExceededError):  # refused before it was sent
+                call.drop()
+                continue
             # A tap leaves the failure of its request to the call around it.
             if span.has_call and (usage is None or call.inner is None):
                 call.drop()
@@ -96,7 +109,12 @@ class EmbeddingWatch:
         kind = type(span.instance)
         return self._is_on and not is_a(kind, *_OPENAI) and not kind.__module__.startswith(_CORE)
 
-    def _begin(self, span: Span, described: dict[str, Any]) -> None:
+    def _begin(
+        self,
+        span: Span,
+        described: dict[str, Any],
+        asked: Callable[[], Asked] | None = None,
+    ) -> None:
         call = self._meter.begin(
             HANDLER,
             "embedding",
@@ -104,6 +122,7 @@ class EmbeddingWatch:
             provider=provider_of(type(span.instance)),
             agent=span.agent,
             tool_name=span.tool,
+            asked=asked,
         )
         if span.embeddings is None:
             span.embeddings = []

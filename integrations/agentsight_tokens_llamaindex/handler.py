@@ -11,6 +11,7 @@ from agentsight_tokens.meter import Meter
 from agentsight_tokens_wire import install_taps
 
 from .capture import Capture
+from .enforcement import stop_refused_calls
 from .patches import Patches
 from .stream_usage import ask_for_stream_usage
 
@@ -43,6 +44,7 @@ class LlamaIndexHandler:
         # Outside the lock: an import may be under way in another thread.
         capture = Capture(meter, with_embeddings=config.capture_embeddings)
         patches.after_import(self.framework, lambda module: _listen(module, capture, patches))
+        stop_refused_calls(capture, patches)
         if config.stream_usage:
             ask_for_stream_usage(patches)
         meter.barriers.append(capture.settle)

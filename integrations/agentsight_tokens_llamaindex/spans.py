@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final, Literal
 
+from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.meter import OpenCall
 
 __all__ = ["MAX_OPEN", "Span", "SpanTable", "is_a"]
@@ -49,6 +50,8 @@ class Span:
         "instance",
         "kind",
         "parent",
+        "refusal",
+        "texts",
         "tool",
     )
 
@@ -60,6 +63,10 @@ class Span:
         self.instance = instance
         self.embeddings: list[OpenCall] | None = None
         """The batches that this span embeds, in their order."""
+        self.texts: list[str] = []
+        """The texts that this span has still to embed."""
+        self.refusal: BudgetExceededError | None = None
+        """Why the call that this span is about to make must not be made."""
         self.has_call = False
         """Whether a call was made in this span or below it."""
         self.tool: str | None = parent.tool if parent else None

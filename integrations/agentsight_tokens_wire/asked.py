@@ -7,15 +7,16 @@ from typing import Any, Final
 
 from agentsight_tokens.meter import Asked
 
-__all__ = ["asked_of"]
+__all__ = ["MOST_OUTPUT", "asked_of"]
 
-_MOST_OUTPUT: Final = (
+MOST_OUTPUT: Final = (
     "max_completion_tokens",
     "max_output_tokens",
     "max_tokens",
     "max_tokens_to_sample",
     "num_predict",
 )
+"""The names by which the largest output is set."""
 
 
 def asked_of(prompt: Any, *settings: Mapping[str, Any] | None) -> Asked:
@@ -26,7 +27,7 @@ def asked_of(prompt: Any, *settings: Mapping[str, Any] | None) -> Asked:
         prompt: Messages, a text or what is to be embedded.
         settings: What is set for the call, the most specific first.
     """
-    known = [each for each in settings if each]
+    known = [each for each in settings if isinstance(each, Mapping)]
     return Asked(
         prompt,
         next((most for each in known if (most := _most_output(each)) is not None), None),
@@ -36,5 +37,5 @@ def asked_of(prompt: Any, *settings: Mapping[str, Any] | None) -> Asked:
 
 
 def _most_output(settings: Mapping[str, Any]) -> int | None:
-    found = (settings.get(name) for name in _MOST_OUTPUT)
+    found = (settings.get(name) for name in MOST_OUTPUT)
     return next((most for most in found if type(most) is int and most >= 0), None)
