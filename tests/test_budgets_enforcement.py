@@ -94,11 +94,20 @@ def llamaindex_embedding(act: Callable[[Any], Any]) -> Callable[[LoopbackProvide
 
 def own_model(act: Callable[[Any], Any]) -> Callable[[LoopbackProvider], Any]:
     """A model of the program's own, whose SDK another handler watches."""
-    return lambda p: act(FromCompletion(client=openai.OpenAI(**options(p))))
+
+    def work(p: LoopbackProvider) -> None:
+        with openai.OpenAI(**options(p)) as client:
+            act(FromCompletion(client=client))
+
+    return work
 
 
 def sdk(act: Callable[[openai.OpenAI], Any]) -> Callable[[LoopbackProvider], Any]:
-    return lambda p: act(openai.OpenAI(**options(p)))
+    def work(p: LoopbackProvider) -> None:
+        with openai.OpenAI(**options(p)) as client:
+            act(client)
+
+    return work
 
 
 def async_sdk(act: Callable[[openai.AsyncOpenAI], Any]) -> Callable[[LoopbackProvider], Any]:
@@ -110,7 +119,11 @@ def async_sdk(act: Callable[[openai.AsyncOpenAI], Any]) -> Callable[[LoopbackPro
 
 
 def claude(act: Callable[[anthropic.Anthropic], Any]) -> Callable[[LoopbackProvider], Any]:
-    return lambda p: act(anthropic.Anthropic(base_url=p.anthropic_url, api_key="k"))
+    def work(p: LoopbackProvider) -> None:
+        with anthropic.Anthropic(base_url=p.anthropic_url, api_key="k") as client:
+            act(client)
+
+    return work
 
 
 def async_claude(
