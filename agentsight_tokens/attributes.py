@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from .context import CompressionResult, ContextReport
 from .pricing import CostEstimator
 from .summary import UsageSummary
 from .usage import TokenUsage, UsageRecord
@@ -43,7 +44,7 @@ def span_attributes(  # noqa: PLR0913  # each is a fact that only the caller kno
     hash_user_id: Callable[[str], str] | None = None,
     agent_runs: int | None = None,
     turns: int | None = None,
-    compression_ratio: float | None = None,
+    context: ContextReport | CompressionResult | None = None,
     quality_requirement: str | None = None,
     alternative_model: str | None = None,
 ) -> dict[str, AttributeValue]:
@@ -62,7 +63,7 @@ def span_attributes(  # noqa: PLR0913  # each is a fact that only the caller kno
             need no more: pass `str`.
         agent_runs: How many runs a session had.
         turns: How many turns it had.
-        compression_ratio: Of the prompt, as `CompressionResult.ratio` says.
+        context: How full the window was, or how a compression made the prompt shorter.
         quality_requirement: What you know the task to need, such as `low`.
         alternative_model: A model that you know to be good enough; recommended if cheaper.
 
@@ -81,7 +82,8 @@ def span_attributes(  # noqa: PLR0913  # each is a fact that only the caller kno
         pairs += _session(usage, agent_runs, turns) if level == "session" else ()
         if level == "call":
             pairs += () if is_unreported else _seed_counts(_counts(usage))
-            pairs.append(("prompt.compression_ratio", compression_ratio))
+            pairs += _window(context) if isinstance(context, ContextReport) else ()
+            pairs += _compression(context) if isinstance(context, CompressionResult) else ()
             pairs.append(("model.quality_requirement", quality_requirement))
         if isinstance(usage, UsageRecord):
             pairs += _seed_call(usage, prices)
@@ -144,6 +146,21 @@ def _session(usage: TokenUsage | UsageRecord, agent_runs: int | None, turns: int
     if turns:
         yield "session.turns", turns
         yield "session.avg_turn_tokens", round(_total(usage) / turns, 1)
+
+
+def _window(report: ContextReport) -> _Pairs:
+    full = report.utilization
+    yield "conversation.context_tokens", report.tokens
+    yield "conversation.context_window_pct", None if full is None else round(full * 100, 2)
+    yield "context.current_tokens", report.tokens
+    yield "context.limit", report.max_tokens
+
+
+def _compression(result: CompressionResult) -> _Pairs:
+    yield "prompt.compression_ratio", result.ratio
+    yield "context.current_tokens", result.tokens_after
+    yield "context.pruned", bool(result.strategies)
+    yield "context.messages_pruned", result.dropped
 
 
 def _downgrade(record: UsageRecord, prices: CostEstimator, alternative: str | None) -> _Pairs:

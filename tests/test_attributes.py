@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agentsight_tokens import (
+    ContextMonitor,
     CostEstimator,
     Scope,
     TokenUsage,
@@ -18,6 +19,7 @@ from agentsight_tokens import (
     span_attributes,
 )
 from tests.records import call
+from tests.test_context import conversation
 
 SCOPE = Scope(
     user_id="user_abc",
@@ -114,7 +116,7 @@ def test_a_cache_tells_what_it_saved() -> None:
 def test_optimisation_is_told_where_it_is_known() -> None:
     """A cheaper model that its caller knows to be good enough, by its own name."""
     haiku = span_attributes(record(), quality_requirement="low", alternative_model="claude-3-haiku")
-    mini = span_attributes(record(), alternative_model="gpt-4o-mini", compression_ratio=0.4)
+    mini = span_attributes(record(), alternative_model="gpt-4o-mini")
     dearer = span_attributes(record(), alternative_model="claude-3-opus")
     with pytest.warns(UserWarning, match="no price is known"):
         unknown = span_attributes(record(), alternative_model="mystery", estimator=CostEstimator())
@@ -125,12 +127,31 @@ def test_optimisation_is_told_where_it_is_known() -> None:
     assert mini["prompt.could_use_haiku"] is False
     assert mini["model.alternative"] == "gpt-4o-mini"
     assert mini["model.alternative_cost_usd"] == pytest.approx(0.000435)
-    assert mini["prompt.compression_ratio"] == 0.4
     for none in (dearer, unknown, span_attributes(record())):
         assert "model.recommendation" not in none
     assert "model.recommendation" not in span_attributes(
         record(cost_pico_usd=None), alternative_model="gpt-4o-mini"
     )
+
+
+def test_the_context_is_told_where_it_is_known() -> None:
+    """How full the window was, or what a compression left; an unknown window is not told."""
+    monitor = ContextMonitor("gpt-4o", max_tokens=2000)
+    messages = conversation(10)
+
+    full = span_attributes(record(), context=monitor.inspect(messages))
+    result = monitor.compress(messages)
+    pruned = span_attributes(record(), context=result)
+    unknown = span_attributes(record(), context=ContextMonitor().inspect(messages))
+
+    assert full["conversation.context_tokens"] == full["context.current_tokens"] > 4000
+    assert full["conversation.context_window_pct"] == full["context.current_tokens"] / 20
+    assert full["context.limit"] == 2000
+    assert "prompt.compression_ratio" not in full
+    assert pruned["prompt.compression_ratio"] == result.ratio < 0.4
+    assert pruned["context.current_tokens"] == result.tokens_after
+    assert (pruned["context.pruned"], pruned["context.messages_pruned"]) == (True, result.dropped)
+    assert not {"context.limit", "conversation.context_window_pct"} & unknown.keys()
 
 
 def test_a_run_and_a_session_are_sums() -> None:

@@ -105,8 +105,6 @@ class Run:
     ) -> None:
         self.arguments = arguments
         self.attribution: Attribution | None = None
-        self.compression_ratio: float | None = None
-        """How much shorter the prompt was made; None if it was not."""
         self.settled: set[str] = set()
         """The ids of records that a run within this one has settled already."""
         self._guard = guard
@@ -120,6 +118,7 @@ class Run:
         self._call: OpenCall | None = None
         self._request: CallRequest | None = None
         self._reservation: Reservation | None = None
+        self._compression: CompressionResult | None = None
         self._told: Outcome | None = None
         self._texts: list[str] = []
         self._has_ended = False
@@ -135,7 +134,7 @@ class Run:
     def take_compressed(self, result: CompressionResult) -> None:
         """Send what a compression has left."""
         self.arguments.set_prompt(reported(result))
-        self.compression_ratio = result.ratio
+        self._compression = result
 
     def begin(
         self, operation: Operation, *, model: str | None, provider: str | None, session_id: str
@@ -253,9 +252,7 @@ class Run:
                 self._settle(outcome)
         if self._spans is not None:
             with contained("writing to a span"):
-                self._spans.write(
-                    self._span, self._witness.records, compression_ratio=self.compression_ratio
-                )
+                self._spans.write(self._span, self._witness.records, compression=self._compression)
 
     def _count(self, call: OpenCall, outcome: Outcome) -> None:
         meter.settle()

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from agentsight_tokens.attributes import SemanticConvention, span_attributes
+from agentsight_tokens.context import CompressionResult
 from agentsight_tokens.summary import UsageSummary
 from agentsight_tokens.usage import TokenUsage, UsageRecord
 
@@ -42,7 +43,7 @@ class SpanWriter:
         return self._trace.get_current_span()
 
     def write(
-        self, span: Any, records: Sequence[UsageRecord], *, compression_ratio: float | None
+        self, span: Any, records: Sequence[UsageRecord], *, compression: CompressionResult | None
     ) -> None:
         """
         Put what calls used on a span that has not ended.
@@ -50,7 +51,7 @@ class SpanWriter:
         Args:
             span: The span in which they were made.
             records: One call, or those of an agent's run, which are added up.
-            compression_ratio: How much shorter the prompt was made; None if it was not.
+            compression: What made the prompt shorter; None if nothing did.
         """
         if not records or not span.is_recording():
             return
@@ -61,6 +62,6 @@ class SpanWriter:
                 "call" if is_call else "agent",
                 semconv=self._semconv,
                 hash_user_id=self._hash_user_id,
-                compression_ratio=compression_ratio,
+                context=compression,
             )
         )
