@@ -211,6 +211,18 @@ def test_a_summary_takes_the_place_of_what_is_old() -> None:
     assert tool_in_force() is None
 
 
+def test_a_summary_comes_before_cuts_at_every_urgency() -> None:
+    """Just above the threshold too: whoever says how to summarise wants no text cut."""
+    messages = conversation(10)
+    tokens = ContextMonitor("gpt-4o").inspect(messages).tokens
+    monitor = ContextMonitor(
+        "gpt-4o", max_tokens=int(tokens / 0.87), summarize=lambda old: "They talked."
+    )
+
+    assert monitor.inspect(messages).urgency == "high"
+    assert monitor.compress(messages).strategies == ("aggressive_summarization",)
+
+
 def test_a_summary_may_come_asynchronously() -> None:
     """And then it needs the asynchronous twin."""
 

@@ -163,8 +163,8 @@ class ContextMonitor:
         Args:
             messages: Dicts, or messages of LangChain or LlamaIndex; they are not changed.
             model: The model; the monitor's own when not given.
-            strategy: How; `auto` begins with what fits the urgency and goes on with the others
-                until the target is reached.
+            strategy: How; `auto` begins with a summary, if one can be made, else with what fits
+                the urgency, and goes on with the others until the target is reached.
             target_tokens: What is to be reached; by default a part of the window, by urgency.
             tools: The definitions of the tools that go with them.
             summarize: Makes the summary, in the place of the monitor's own.
@@ -175,7 +175,7 @@ class ContextMonitor:
         """
         maker = summarize or self._summarize
         _check(strategy, maker)
-        job = self._job(messages, model, strategy, target_tokens, tools)
+        job = self._job(messages, model, strategy, target_tokens, tools, maker)
         for old in job.run(can_summarise=maker is not None):
             with contained("summarising a context"):
                 job.summary = summary_of(maker, old)
@@ -194,7 +194,7 @@ class ContextMonitor:
         """Do what `compress` does, and await a summary that comes asynchronously."""
         maker = summarize or self._summarize
         _check(strategy, maker)
-        job = self._job(messages, model, strategy, target_tokens, tools)
+        job = self._job(messages, model, strategy, target_tokens, tools, maker)
         for old in job.run(can_summarise=maker is not None):
             with contained("summarising a context"):
                 job.summary = await asummary_of(maker, old)
@@ -207,6 +207,7 @@ class ContextMonitor:
         strategy: Strategy | Literal["auto"],
         target_tokens: int | None,
         tools: Iterable[Any],
+        maker: object | None,
     ) -> Job:
         counter = self._counter(model or self.model)
         conversation = Conversation(
@@ -218,7 +219,9 @@ class ContextMonitor:
         urgency = _urgency(conversation.tokens, window) or "none"
         if target_tokens is None and window is not None:
             target_tokens = int(window * _TARGETS[urgency])
-        first = _STRATEGY_OF[urgency] if strategy == "auto" else strategy
+        # Who says how to summarise wants no text cut where a summary would do.
+        best = _STRATEGY_OF[urgency] if maker is None else "aggressive_summarization"
+        first = best if strategy == "auto" else strategy
         chain = (first, *_FURTHER[first]) if strategy == "auto" else (first,)
         return Job(conversation, list(messages), chain, target_tokens)
 

@@ -1,4 +1,4 @@
-"""The samples of the documents that this package grew from, as their readers would run them."""
+"""The samples of AgentSight's document on token usage, as its readers would run them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from agentsight_tokens import ConversationTracker, CostEstimator, UsageTracker, get_global_usage
+from agentsight_tokens import ConversationTracker, HandlerSkippedWarning
 from agentsight_tokens.testing import LoopbackProvider
 
 AGENTSIGHT = """
@@ -97,55 +97,63 @@ def test_agentsights_automatic_sample_counts() -> None:
     assert counted["completion_llm_token_count"] == usage.output_tokens
 
 
-def test_mambas_usage_and_cost(tracker: ConversationTracker) -> None:
-    """`get_usage`, `get_cost`, `get_cost_breakdown`, the history and their formats."""
-    tracker.track_token_usage(1000, 500, model="gpt-4o")
-    usage = tracker.get_usage()
-    breakdown = tracker.get_cost_breakdown()
-    (record,) = tracker.get_usage_history()
-
-    assert (
-        f"{usage.total_tokens} {usage.prompt_tokens} {usage.completion_tokens}" == "1500 1000 500"
+def test_langchains_twin_counts() -> None:
+    """`AGENTSIGHT_TOKEN_HANDLER_TYPE=langchain`: the same with LangChain."""
+    pytest.importorskip("langchain_openai")
+    code = AUTOMATIC.replace('"llamaindex"', '"langchain"')
+    code = code.replace(
+        "llama_index.llms.openai import OpenAI", "langchain_openai import ChatOpenAI"
     )
-    assert usage.request_count == 1
-    assert f"Estimated cost: ${tracker.get_cost():.4f}" == "Estimated cost: $0.0075"
-    assert f"${breakdown.prompt_cost:.4f} ${breakdown.completion_cost:.4f}" == "$0.0025 $0.0050"
-    assert (f"${breakdown.total_cost:.4f}", breakdown.model) == ("$0.0075", "gpt-4o")
-    assert (record.timestamp.tzinfo is not None, record.tool_name) == (True, None)
+    code = code.replace("OpenAI(model", "ChatOpenAI(model").replace("complete(", "invoke(")
+    code = code.replace("ChatChat", "Chat")
+    with LoopbackProvider() as provider:
+        printed = run(code, OPENAI_API_KEY="k", OPENAI_API_BASE=provider.openai_url)
+        usage = provider.billed()
+
+    counted = eval(printed)
+    assert counted["prompt_llm_token_count"] == usage.input_tokens > 0
+    assert counted["total_llm_token_count"] == usage.total_tokens
 
 
-def test_mambas_session_pattern(tracker: ConversationTracker) -> None:
-    """Reset, process, read: each session sees its own usage."""
-    logged = {}
-    for user_id, tokens in (("a", 1), ("b", 2)):
-        tracker.reset_tracking()
-        tracker.track_token_usage(tokens)
-        logged[user_id] = tracker.get_usage().total_tokens
+def test_the_signature_takes_none_and_nothing(tracker: ConversationTracker) -> None:
+    """
+    The documented signature and its complete sample.
 
-    assert logged == {"a": 1, "b": 2}
+        def track_token_usage(
+            self,
+            prompt_tokens: Optional[int] = 0,
+            completion_tokens: Optional[int] = 0,
+            total_tokens: Optional[int] = 0,
+            embedding_tokens: Optional[int] = 0
+        ) -> None:
+
+        tracker.track_token_usage(
+            prompt_tokens=100,
+            completion_tokens=25,
+            total_tokens=125
+        )
+        token_data = tracker.get_token_usage()
+        print(token_data)
+    """
+    tracker.track_token_usage()
+    tracker.track_token_usage(None, None, None, None)
+    tracker.track_token_usage(prompt_tokens=100, completion_tokens=25, total_tokens=125)
+    tracker.track_token_usage(embedding_tokens=40)
+
+    assert list(tracker.get_token_usage().items()) == [
+        ("prompt_llm_token_count", 100),
+        ("completion_llm_token_count", 25),
+        ("total_llm_token_count", 125),
+        ("total_embedding_token_count", 40),
+    ]
 
 
-def test_mambas_utilities() -> None:
-    """`UsageTracker` and `CostEstimator` as their samples use them."""
-    with UsageTracker() as tracker:
-        tracker.record_usage(input_tokens=100, output_tokens=50, model="gpt-4o")
-        assert tracker.get_summary().total_tokens == 150
-    estimator = CostEstimator()
-    cost = estimator.estimate(input_tokens=1000, output_tokens=500, model="gpt-4o")
-    assert f"Cost: ${cost.total_cost:.4f}" == "Cost: $0.0075"
-    estimator.set_rate("my-model", 0.002)
-    assert float(estimator.get_rate("my-model")) == 0.002
-    assert "my-model" in estimator.get_all_rates()
+def test_without_the_framework_the_handler_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The warning about dependencies: the tracker works, and says what to install."""
+    monkeypatch.setitem(sys.modules, "llama_index_instrumentation", None)
+    with pytest.warns(HandlerSkippedWarning, match="agentsight-tokens\\[llamaindex\\]"):
+        tracker = ConversationTracker(token_handler="llamaindex")
+    with tracker:
+        tracker.track_token_usage(1)
 
-
-def test_langswarms_sessions_and_global_usage(tracker: ConversationTracker) -> None:
-    """A session's cost, and the usage of each model in the process."""
-    with tracker.conversation("session_123"):
-        tracker.track_token_usage(1000, 500, model="gpt-4o")
-    tracker.track_token_usage(1000, 0, model="gpt-4o-mini")
-
-    assert f"Session Cost: ${tracker.get_session_usage('session_123').cost:f}" == (
-        "Session Cost: $0.007500000000"
-    )
-    lines = [f"{m}: {usage.cost:.4f}" for m, usage in get_global_usage().by_model.items()]
-    assert lines == ["gpt-4o: 0.0075", "gpt-4o-mini: 0.0002"]
+    assert tracker.handler_status["llamaindex"].startswith("skipped: ")
