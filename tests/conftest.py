@@ -17,14 +17,16 @@ from agentsight_tokens.runtime import runtimes
 FOREIGN_SETTINGS = ("OPENAI_", "ANTHROPIC_", "LANGSMITH_", "LANGCHAIN_", "AGENTSIGHT_", "MAMBA_")
 
 
-SERVICES = ("running_redis", "redis_server", "own_redis")
+SERVICES = ("running_redis", "redis_server", "own_redis", "postgresql")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a server: such a test runs in CI, where the server is installed."""
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
-        if "redis" in parameters.values() or {*SERVICES} & {*getattr(item, "fixturenames", ())}:
+        if {"redis", "postgresql"} & {*map(str, parameters.values())} or {*SERVICES} & {
+            *getattr(item, "fixturenames", ())
+        }:
             item.add_marker("services")
 
 

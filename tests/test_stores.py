@@ -15,9 +15,9 @@ from agentsight_tokens.calls import SUMMARY_COLUMNS
 from agentsight_tokens.errors import UnstorableError
 from tests.records import AT, call
 from tests.server_kit import cycle
-from tests.store_kit import store
+from tests.store_kit import postgresql, store
 
-__all__ = ["store"]
+__all__ = ["postgresql", "store"]
 
 UTC = timezone.utc
 

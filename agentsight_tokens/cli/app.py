@@ -14,6 +14,7 @@ from agentsight_tokens import __version__
 from agentsight_tokens.errors import AgentSightError, ConfigurationError, InvalidScopeError
 
 from .calls import calls
+from .db import db
 from .demo import demo
 from .doctor import doctor
 from .keys import keys
@@ -72,6 +73,7 @@ app.add_typer(prices, name="prices")
 app.command()(reconcile)
 app.command()(serve)
 app.add_typer(keys, name="keys")
+app.add_typer(db, name="db")
 
 
 def run() -> None:

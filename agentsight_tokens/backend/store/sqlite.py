@@ -21,6 +21,7 @@ from agentsight_tokens.usage import UsageRecord
 from .base import DEFAULT_PROJECT_ID, ProjectReader
 from .cycle_row import cycle_values
 from .dialect import SQLITE
+from .group_commit import Batch, GroupCommit
 from .repricing import reprice
 from .rollup import add_to_rollup
 from .sqlite_schema import CALL_KEY, prepare
@@ -56,6 +57,7 @@ class SQLiteStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._lock = RLock()
+        self._commits = GroupCommit(self._commit)
         self._readers: LifoQueue[sqlite3.Connection] = LifoQueue()
         self._connection = self._connect()
         try:
@@ -88,13 +90,7 @@ class SQLiteStore:
             UnstorableError: For what is in a cycle; nothing has changed.
             sqlite3.Error: If the disk did not take them; nothing has changed.
         """
-        # A record counts by its own id: a cycle that is known may hold one that is not, where
-        # a call that was refused once is accepted now.
-        try:
-            with self.transaction() as transaction:
-                self._ingest(transaction, cycles, project_id)
-        except _UNSTORABLE as error:
-            raise UnstorableError(str(error)) from error
+        self._commits.submit(Batch(project_id, cycles))
 
     def of_project(self, project_id: int) -> ProjectReader:
         """Return what reads one project, and nothing of any other."""
@@ -160,10 +156,20 @@ class SQLiteStore:
         """See whether the store can be used; the file has had its tables since it was opened."""
         self.rows("SELECT 1 FROM calls LIMIT 1")
 
-    def _ingest(
-        self, transaction: SQLiteTransaction, cycles: Sequence[Cycle], project_id: int
-    ) -> None:
-        [(last,)] = transaction.rows("SELECT COALESCE(MAX(number), 0) FROM calls")
+    def _commit(self, batches: Sequence[Batch]) -> None:
+        # A record counts by its own id: a cycle that is known may hold one that is not, where
+        # a call that was refused once is accepted now.
+        try:
+            with self.transaction() as transaction:
+                [(last,)] = transaction.rows("SELECT COALESCE(MAX(number), 0) FROM calls")
+                for batch in batches:
+                    self._insert(transaction, batch)
+                transaction.run(_ADD_TO_ROLLUP, (last,))
+        except _UNSTORABLE as error:
+            raise UnstorableError(str(error)) from error
+
+    def _insert(self, transaction: SQLiteTransaction, batch: Batch) -> None:
+        project_id, cycles = batch
         expired = self._expired(transaction, cycles, project_id)
         self._connection.executemany(
             _INSERT_CYCLE, [(project_id, *cycle_values(cycle)) for cycle in cycles]
@@ -177,7 +183,6 @@ class SQLiteStore:
                 if record.id not in expired
             ),
         )
-        transaction.run(_ADD_TO_ROLLUP, (last,))
 
     def _expired(
         self, transaction: SQLiteTransaction, cycles: Sequence[Cycle], project_id: int

@@ -1,0 +1,249 @@
+"""The store in PostgreSQL 14 or newer, for as many servers as one likes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+from psycopg import errors
+from psycopg_pool import ConnectionPool
+
+from agentsight_tokens.calls import CALL_COLUMNS, record_values
+from agentsight_tokens.cycle import Cycle
+from agentsight_tokens.errors import StorageError, UnstorableError
+from agentsight_tokens.usage import UsageRecord
+
+from .base import DEFAULT_PROJECT_ID, ProjectReader
+from .cycle_row import CYCLE_COLUMNS, cycle_values
+from .dialect import POSTGRESQL
+from .group_commit import Batch, GroupCommit
+from .partitions import Partition, ensure, expire, partition_of
+from .repricing import reprice
+from .rollup import add_to_rollup
+from .upgrading import HEAD, VERSION_QUERY
+
+__all__ = ["PostgreSQLStore"]
+
+_Connection = psycopg.Connection[tuple[Any, ...]]
+
+_COLUMNS: Final = ("project_id", "cycle_key", "environment", *CALL_COLUMNS)
+_AT: Final = _COLUMNS.index("at")
+_DAY: Final = 86_400_000_000
+"""Microseconds; a partition is of whole days."""
+_NAMES: Final = ", ".join(_COLUMNS)
+_INCOMING: Final = (
+    "CREATE TEMPORARY TABLE IF NOT EXISTS incoming (LIKE calls) ON COMMIT DELETE ROWS"
+)
+_COPY: Final = f"COPY incoming ({_NAMES}) FROM STDIN"
+# In the order of the key: transactions that bring the same rows wait for one another, and never
+# in a circle.
+_TAKE_IDS: Final = (
+    "INSERT INTO record_ids (project_id, id, at) SELECT project_id, id, at FROM incoming "
+    "ORDER BY project_id, id ON CONFLICT (project_id, id) DO NOTHING RETURNING project_id, id"
+)
+_DROP_KNOWN: Final = (
+    "DELETE FROM incoming WHERE (project_id, id) NOT IN "
+    "(SELECT * FROM unnest(%s::bigint[], %s::text[]))"
+)
+_TAKE_CALLS: Final = f"INSERT INTO calls ({_NAMES}) SELECT {_NAMES} FROM incoming"  # noqa: S608  # our own names
+_ADD_TO_ROLLUP: Final = add_to_rollup("incoming", "1 = 1")
+_CYCLE_ARRAYS: Final = [
+    f"%s::{'bigint' if name in {'opened_at', 'sealed_at', 'calls'} else 'text'}[]"
+    for name in CYCLE_COLUMNS
+]
+_TAKE_CYCLES: Final = (
+    f"INSERT INTO cycles (project_id, {', '.join(CYCLE_COLUMNS)}) "  # noqa: S608  # our own names
+    f"SELECT * FROM unnest(%s::bigint[], {', '.join(_CYCLE_ARRAYS)}) "
+    "AS cycle (project_id, key) ORDER BY project_id, key ON CONFLICT (project_id, key) DO NOTHING"
+)
+_UNSTORABLE: Final = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    errors.ProgramLimitExceeded,  # a text that is too long for an index
+    OverflowError,
+    UnicodeError,
+)
+_SECONDS_FOR_A_CONNECTION: Final = 10.0
+
+
+class PostgreSQLStore:
+    """A store that servers on many machines share; see `Store`."""
+
+    dialect: Final = POSTGRESQL
+    outages: Final = (psycopg.OperationalError, psycopg.InterfaceError)
+
+    def __init__(self, database_url: str, *, connections: int = 8) -> None:
+        """
+        Connect to a database.
+
+        Args:
+            database_url: `postgresql://user:password@host:port/database`.
+            connections: How many connections to have at most.
+        """
+        self._partitions: set[Partition] = set()
+        self._commits = GroupCommit(self._commit)
+        self._pool: ConnectionPool[_Connection] = ConnectionPool(
+            database_url,
+            min_size=1,
+            max_size=connections,
+            timeout=_SECONDS_FOR_A_CONNECTION,
+            kwargs={"autocommit": True, "application_name": "agentsight-tokens"},
+            check=ConnectionPool.check_connection,
+            open=True,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+
+    def __enter__(self) -> PostgreSQLStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ingest(self, cycles: Sequence[Cycle], *, project_id: int = DEFAULT_PROJECT_ID) -> None:
+        """
+        Commit cycles durably; those that are there already change nothing.
+
+        Raises:
+            UnstorableError: For what is in a cycle; nothing has changed.
+            psycopg.Error: If the database did not take them, or did not say so.
+        """
+        self._commits.submit(Batch(project_id, cycles))
+
+    def of_project(self, project_id: int) -> ProjectReader:
+        """Return what reads one project, and nothing of any other."""
+        return ProjectReader(self, project_id)
+
+    def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        with self._pool.connection() as connection:
+            return connection.execute(_translated(statement), values).fetchall()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[PostgreSQLTransaction]:
+        """Return a block that is committed durably when it ends, and undone when it raises."""
+        with self._pool.connection() as connection, connection.transaction():
+            yield PostgreSQLTransaction(connection)
+
+    def reprice(
+        self,
+        records: Iterable[UsageRecord],
+        *,
+        repriced_at: datetime,
+        project_id: int = DEFAULT_PROJECT_ID,
+    ) -> int:
+        """Give calls the cost of these records, keep the old one beside it; return how many."""
+        with self.transaction() as transaction:
+            return reprice(transaction, records, repriced_at=repriced_at, project_id=project_id)
+
+    def expire(self, before: datetime) -> int:
+        """Drop the partitions of all months that end before a time; see `Store.expire`."""
+        with self.transaction() as transaction:
+            return expire(transaction, before)
+
+    def check(self) -> None:
+        """
+        See whether the database answers, and has the tables of this version.
+
+        Raises:
+            StorageError: If it has others; the message tells the way out.
+        """
+        try:
+            [(version,)] = self.rows(VERSION_QUERY)
+        except errors.UndefinedTable:
+            version = None
+        if version == HEAD:
+            return
+        if version is None or version < HEAD:
+            state = "has no tables" if version is None else f"is of version {version}"
+            raise StorageError(f"the database {state}: run `agentsight-tokens db upgrade`")
+        raise StorageError(
+            f"the database is of version {version} and this program knows {HEAD}: "
+            "install the newer agentsight-tokens"
+        )
+
+    def _commit(self, batches: Sequence[Batch]) -> None:
+        cycles = [(id, *cycle_values(cycle)) for id, cycles in batches for cycle in cycles]
+        if not cycles:
+            return
+        calls = list(_calls(batches).values())
+        try:
+            try:
+                self._insert(cycles, calls)
+            except errors.CheckViolation:  # a partition is gone that was there
+                self._partitions.clear()
+                self._insert(cycles, calls)
+        except _UNSTORABLE as error:
+            raise UnstorableError(str(error)) from error
+
+    def _insert(self, cycles: Sequence[tuple[Any, ...]], calls: Sequence[tuple[Any, ...]]) -> None:
+        self._make_partitions(calls)
+        with self._pool.connection() as connection:
+            connection.execute(_INCOMING)
+            with connection.transaction(), connection.cursor() as cursor:
+                cursor.execute(_TAKE_CYCLES, _columns(cycles, 1 + len(CYCLE_COLUMNS)))
+                with cursor.copy(_COPY) as copy:
+                    for call in calls:
+                        copy.write_row(call)
+                new = cursor.execute(_TAKE_IDS).fetchall()
+                if len(new) < len(calls):
+                    cursor.execute(_DROP_KNOWN, _columns(new, 2))
+                if new:
+                    cursor.execute(_TAKE_CALLS)
+                    cursor.execute(_ADD_TO_ROLLUP)
+
+    def _make_partitions(self, calls: Sequence[tuple[Any, ...]]) -> None:
+        days = {call[_AT] // _DAY for call in calls}
+        missing = {partition_of(day * _DAY) for day in days} - self._partitions
+        if missing:
+            with self.transaction() as transaction:
+                ensure(transaction, missing)
+            self._partitions |= missing
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [[row[i] for row in rows] for i in range(width)]
+
+
+def _calls(batches: Sequence[Batch]) -> dict[tuple[int, str], tuple[Any, ...]]:
+    """Return the calls by project and id; of the same id, the first one counts."""
+    found: dict[tuple[int, str], tuple[Any, ...]] = {}
+    for project_id, cycles in batches:
+        for cycle in cycles:
+            for record in cycle.records:
+                if (project_id, record.id) not in found:
+                    values = record_values(record)
+                    found[project_id, record.id] = (
+                        project_id,
+                        cycle.key,
+                        cycle.environment,
+                        *values,
+                    )
+    return found
+
+
+class PostgreSQLTransaction:
+    """A transaction that is open; see `Transaction`."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement."""
+        return self._connection.execute(_translated(statement), values).fetchall()
+
+    def run(self, statement: str, values: Sequence[object] = ()) -> int:
+        """Run a statement; return how many rows it has changed."""
+        return self._connection.execute(_translated(statement), values).rowcount
+
+
+@functools.lru_cache(maxsize=1024)
+def _translated(statement: str) -> bytes:
+    """Return a statement as the driver takes it."""
+    return statement.replace("%", "%%").replace("?", "%s").encode()
