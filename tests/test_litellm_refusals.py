@@ -24,6 +24,15 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
         yield kit
 
 
+@pytest.fixture
+def spent(tmp_path: Path) -> Iterator[Kit]:
+    """A program whose budget is spent."""
+    limits = {"daily_token_limit": 400, "budget_store": "memory"}
+    with handler_kit(tmp_path, configure=lambda config: config.replace(**limits)) as kit:
+        kit.tracker.track_token_usage(400)
+        yield kit
+
+
 def refuse(*args: Any, **kwargs: Any) -> Any:
     raise BudgetExceededError("used 400 of 400 tokens")
 
@@ -69,18 +78,31 @@ def raise_first(found: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_refused_call_is_not_sent(kit: Kit, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_refused_call_is_not_sent(spent: Kit, name: str) -> None:
     """Whatever LiteLLM would repeat, send elsewhere, or turn into an error of its own."""
     if "responses" in name:
         pytest.importorskip("mcp")
     litellm.custom_provider_map = [{"provider": "own", "custom_handler": litellm.CustomLLM()}]
-    monkeypatch.setattr(Meter, "begin", refuse)
 
-    with pytest.raises(BudgetExceededError, match="400 of 400"):
+    with pytest.raises(BudgetExceededError, match="400 tokens of 400 tokens"):
+        REFUSED[name](spent)
+
+    assert spent.provider.requests == 0
+    assert spent.usage().request_count == 1
+
+
+@pytest.mark.parametrize("name", ["sync", "async", "stream", "embedding", "anthropic", "router"])
+def test_what_an_allowed_call_used_takes_the_place_of_its_hold(tmp_path: Path, name: str) -> None:
+    """The budget has what the tracker counted, and nothing is held any more."""
+    limits = {"daily_token_limit": 100_000, "budget_store": "memory"}
+    with handler_kit(tmp_path, configure=lambda config: config.replace(**limits)) as kit:
         REFUSED[name](kit)
 
-    assert kit.provider.requests == 0
-    assert kit.usage().request_count == 0
+        usage = kit.usage()
+        (window,) = kit.tracker.guard.manager.status()
+        assert usage.request_count == 1
+        assert window.used_tokens == usage.total_tokens + usage.embedding_tokens > 0
+        assert window.held_tokens == 0
 
 
 def test_a_router_keeps_a_deployment_that_was_not_asked(

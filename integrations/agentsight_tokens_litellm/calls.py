@@ -13,8 +13,9 @@ from typing import Any, Final
 from agentsight_tokens.errors import InvalidScopeError
 from agentsight_tokens.extract import Extracted
 from agentsight_tokens.faults import contained, report_fault
-from agentsight_tokens.meter import Meter, OpenCall
+from agentsight_tokens.meter import Asked, Meter, OpenCall
 from agentsight_tokens.usage import Operation, TokenUsage
+from agentsight_tokens_wire.asked import asked_of
 
 from .answers import OPERATIONS, provider_of, read_answer, read_parts
 from .attribution import attribution_in
@@ -244,11 +245,22 @@ class CallTable:
         try:
             metadata = attribution_in(details)
             return meter.begin(
-                HANDLER, operation, model=model, provider=provider, metadata=metadata
+                HANDLER,
+                operation,
+                model=model,
+                provider=provider,
+                metadata=metadata,
+                asked=lambda: _asked(details),
             )
         except InvalidScopeError as error:  # the call is counted, whatever its names are
             report_fault("attribution of a LiteLLM call", error)
-            return meter.begin(HANDLER, operation, model=model, provider=provider)
+            return meter.begin(
+                HANDLER,
+                operation,
+                model=model,
+                provider=provider,
+                asked=lambda: _asked(details),
+            )
 
     def _expired(self, now: float) -> Iterator[Call]:
         if len(self._calls) <= self._most and now < self._next_look:
@@ -260,6 +272,11 @@ class CallTable:
                 return
             excess -= 1
             yield call
+
+
+def _asked(details: Mapping[str, Any]) -> Asked:
+    prompt = details.get("input") or details.get("messages")
+    return asked_of(prompt, details.get("optional_params"))
 
 
 def _leave(call: OpenCall | None) -> None:

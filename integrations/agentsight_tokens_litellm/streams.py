@@ -170,6 +170,7 @@ class StreamWatch:
         if call is None:
             return
         call.last_part_at = time.monotonic()
+        call.open.renew()
         if call.sources:
             if not call.has_token and _has_content(part):
                 call.has_token = True
