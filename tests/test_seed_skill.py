@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -22,12 +23,15 @@ from agentsight_tokens import (
     MODEL_PRICING,
     ConversationTracker,
     CostEstimator,
+    TokenConfig,
     TokenMiddleware,
     calculate_cost,
     check_budget,
     span_attributes,
 )
 from agentsight_tokens.testing import LoopbackProvider, Reply
+from tests.faults.backend import running_backend
+from tests.test_destinations_otlp import spans
 
 SONNET = {"model": "claude-3-5-sonnet", "messages": [{"role": "user", "content": "Analyse it."}]}
 
@@ -317,3 +321,58 @@ def test_the_four_questions(
     assert float(tracker.get_cost()) == 0.02925
     assert float(tracker.get_usage(feature="analysis").cost) == 0.0195
     assert check_budget(tracker.get_usage(user_id="alice").cost, "per_user_daily", "alice")
+
+
+@pytest.mark.parametrize(
+    ("vendor", "variables", "expected"),
+    [
+        (
+            "langfuse",
+            {"LANGFUSE_PUBLIC_KEY": "pk", "LANGFUSE_SECRET_KEY": "sk"},
+            {
+                "langfuse.observation.model.name": "claude-3-5-sonnet",
+                "langfuse.observation.usage_details": '{"input":1500,"output":350,"total":1850}',
+            },
+        ),
+        (
+            "langsmith",
+            {"LANGSMITH_API_KEY": "key"},
+            {"langsmith.span.kind": "llm", "gen_ai.usage.total_tokens": 1850},
+        ),
+    ],
+)
+def test_langfuse_and_langsmith(
+    create: Any,
+    provider: LoopbackProvider,
+    vendor: str,
+    variables: dict[str, str],
+    expected: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """
+    Generations and runs, with nothing but a destination.
+
+        langfuse = Langfuse()
+        trace = langfuse.trace(name="agent_run")
+        generation = trace.generation(
+            name="llm_call",
+            model="claude-3-5-sonnet",
+            usage={"input": 1500, "output": 350, "unit": "TOKENS"}
+        )
+
+        client = Client()  # LangSmith
+        # Token tracking automatic via callbacks
+    """
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    provider.enqueue(Reply(input_tokens=1500, output_tokens=350))
+    with running_backend(tmp_path / "collector") as collector:
+        collector.takes_anything = True
+        config = TokenConfig(destinations=f"{vendor}:{collector.url}")
+        with ConversationTracker(config=config) as tracker:
+            TokenMiddleware(tracker).wrap(create)(**SONNET)
+            assert tracker.send_tracked_data(wait=20).status == "delivered"
+        ((_, attributes, _),) = spans(collector)
+
+    assert {name: attributes.get(name) for name in expected} == expected
