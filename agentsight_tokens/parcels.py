@@ -21,6 +21,7 @@ __all__ = ["PARCEL_CALLS", "Parcel", "ParcelState", "Parcels", "Waiting"]
 
 PARCEL_CALLS: Final = 1000
 """How many calls are delivered at once; a larger cycle is delivered in parts."""
+KEPT_AT_ONCE: Final = 100
 
 ParcelState = Literal["pending", "delivered", "dead", "dropped"]
 
@@ -150,9 +151,25 @@ class Parcels(LedgerFile):
         return parcels
 
     @repairing
-    def dead_parcels(self) -> list[Parcel]:
-        """Return what was refused."""
-        return self._read("p.state = 'dead'", (), lambda: None)
+    def kept(self, state: ParcelState, *, after: int = 0) -> list[Parcel]:
+        """Return the next parcels of a state by their ids, some at a time; at the end none."""
+        found = self._all(
+            "SELECT id FROM parcels WHERE state = ? AND id > ? ORDER BY id LIMIT ?",
+            *(state, after, KEPT_AT_ONCE),
+        )
+        if not found:
+            return []
+        condition = "p.state = ? AND p.id BETWEEN ? AND ?"
+        return self._read(condition, (state, found[0][0], found[-1][0]), lambda: None)
+
+    @repairing
+    def decide(self, parcels: Sequence[int], state: Literal["pending", "dropped"]) -> int:
+        """Deliver once more what was refused, or drop it; return how many parcels still were."""
+        with self._transaction():
+            return self._connection.executemany(
+                "UPDATE parcels SET state = ?, reason = NULL WHERE id = ? AND state = 'dead'",
+                [(state, parcel) for parcel in parcels],
+            ).rowcount
 
     @repairing
     def mark(

@@ -15,7 +15,10 @@ from agentsight_tokens import __version__
 from agentsight_tokens.cli.app import app
 
 COMMAND = Path(sys.executable).parent / "agentsight-tokens"
-COMMANDS = ["demo", "report", "calls", "doctor", "outbox", "outbox status"]
+COMMANDS = [
+    *("demo", "report", "calls", "doctor", "outbox", "outbox status", "outbox flush"),
+    *("outbox export", "outbox dead", "outbox dead list", "outbox dead retry", "outbox dead drop"),
+]
 
 
 def run(*arguments: str) -> Result:
@@ -38,7 +41,9 @@ def test_help_fits_and_explains(command: str, option: str) -> None:
 
     assert done.exit_code == 0
     assert max(map(len, done.stdout.splitlines())) <= 80
-    assert command in {"", "outbox"} or re.search("Examples?\n|Examples? +\n", done.stdout)
+    assert command in {"", "outbox", "outbox dead"} or re.search(
+        "Examples?\n|Examples? +\n", done.stdout
+    )
 
 
 def test_the_help_names_the_commands_and_exit_codes() -> None:

@@ -1,4 +1,4 @@
-"""`doctor` and `outbox`: what they find, and when they say that something is broken."""
+"""`doctor`: what it finds, and when it says that something is broken."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import pytest
 from dirty_equals import IsInt, IsPartialDict, IsStr
-from inline_snapshot import snapshot
 from typer.testing import CliRunner, Result
 
 from agentsight_tokens import ConversationTracker, TokenConfig, __version__
@@ -406,27 +405,6 @@ def waiting() -> None:
 
 
 @pytest.mark.usefixtures("waiting")
-def test_what_waits_and_what_was_refused() -> None:
-    """The outbox tells both, by destination, in every format."""
-    assert json.loads(run("outbox", "status", "--format", "json").stdout) == snapshot(
-        [
-            {"destination": "collector", "state": "pending", "cycles": 1},
-            {"destination": "collector", "state": "refused", "cycles": 1},
-        ]
-    )
-    assert run("outbox", "status", "--format", "csv").stdout == snapshot("""\
-destination,state,cycles
-collector,pending,1
-collector,refused,1
-""")
-    assert run("outbox", "status").stdout == snapshot("""\
-destination  state    cycles
-collector    pending       1
-collector    refused       1
-""")
-
-
-@pytest.mark.usefixtures("waiting")
 def test_a_destination_that_is_configured_no_more() -> None:
     """What waits for it is noted, and so is what was refused."""
     done = run("doctor")
@@ -449,21 +427,6 @@ def test_cycles_on_their_way(tracker: ConversationTracker) -> None:
 
     assert findings()["outbox"] == IsPartialDict(state="ok", text="1 cycle on the way to embedded")
     holder.stop()
-
-
-def test_an_empty_outbox() -> None:
-    """Nothing waits, in every format."""
-    assert run("outbox", "status").stdout == f"Nothing waits in {TokenConfig().directory}.\n"
-    assert json.loads(run("outbox", "status", "--format", "json").stdout) == []
-
-
-def test_folders_that_vanish_are_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder without a ledger, or one that cannot be opened any more, is not an error."""
-    processes = TokenConfig().directory / "processes"
-    (processes / "made-just-now").mkdir(parents=True)
-    (processes / "vanishing" / "ledger.db").mkdir(parents=True)
-
-    assert json.loads(run("outbox", "status", "--format", "json").stdout) == []
 
 
 def test_doctor_runs_without_any_extra() -> None:

@@ -139,14 +139,14 @@ def _outbox(config: TokenConfig, configured: Set[str]) -> Iterator[Finding]:
                 "outbox",
                 "note",
                 f"{each.destination} is not configured now, so nobody delivers to it",
-                "configure it again in any program that tracks",
+                f"configure it again, or: agentsight-tokens outbox flush --from {each.destination}",
             )
     if refused:
         yield Finding(
             "outbox",
             "note",
             f"{plural(refused, 'delivery', 'deliveries')} refused for ever, and kept aside",
-            "agentsight-tokens outbox status",
+            "agentsight-tokens outbox dead list",
         )
 
 
