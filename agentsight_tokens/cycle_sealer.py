@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from itertools import count
 from typing import Final
@@ -66,13 +66,18 @@ class CycleSealer:
         self._open.add(sequence)
         return sequence
 
-    def seal(self, tracker: int, conversation_id: str, sequence: int, sealed_by: SealedBy) -> None:
+    def seal(self, tracker: int, cycles: Mapping[str, int], sealed_by: SealedBy) -> None:
         """
-        Seal a cycle durably.
+        Seal cycles durably, all or none.
+
+        Args:
+            tracker: The number of their tracker.
+            cycles: Their numbers, by their conversations.
+            sealed_by: What ended them.
 
         Raises:
-            StorageError: If the disk did not take it, or the outbox is full. It is sealed when
-                that is over, together with what the conversation uses until then.
+            StorageError: If the disk did not take them, or the outbox is full. They are sealed
+                when that is over, together with what the conversations use until then.
         """
         try:
             if self._is_full():
@@ -80,10 +85,11 @@ class CycleSealer:
                     f"{self._max_mb} MB wait for delivery, as many as AGENTSIGHT_OUTBOX_MAX_MB "
                     "allows: the cycle goes on until there is room"
                 )
-            self._seal(sequence, sealed_by)
+            self._seal(cycles.values(), sealed_by)
         except (sqlite3.Error, OSError) as error:
             with self._lock:
-                self._unsealed.add(sequence, (tracker, conversation_id), sealed_by)
+                for conversation_id, sequence in cycles.items():
+                    self._unsealed.add(sequence, (tracker, conversation_id), sealed_by)
             if isinstance(error, StorageError):
                 raise
             folder = self._folder()
@@ -102,7 +108,7 @@ class CycleSealer:
                 return True
             sequence, owner, sealed_by = taken
             try:
-                self._seal(sequence, sealed_by)
+                self._seal([sequence], sealed_by)
             except (sqlite3.Error, OSError):
                 with self._lock:
                     self._unsealed.add(sequence, owner, sealed_by)
@@ -135,12 +141,12 @@ class CycleSealer:
         since = self._folder().ledger.sealed_bytes - self._sealed_bytes_then
         return self._waiting_bytes + since >= self._max_mb * 1_000_000
 
-    def _seal(self, sequence: int, sealed_by: SealedBy) -> None:
+    def _seal(self, sequences: Collection[int], sealed_by: SealedBy) -> None:
         folder = self._folder()
         with self._lock:
             if folder.journal.is_in_memory:
                 folder.ledger.fold()
             if not folder.journal.write_held():
                 raise OSError("calls still wait in memory")
-        folder.ledger.seal(sequence, sealed_by=sealed_by)
-        self._open.discard(sequence)
+        folder.ledger.seal(*sequences, sealed_by=sealed_by)
+        self._open.difference_update(sequences)

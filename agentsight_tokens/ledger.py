@@ -35,6 +35,7 @@ PRUNED_CYCLES: Final = 500
 
 
 _BEYOND_ALL_NUMBERS: Final = 2**63
+_LISTED: Final = "(SELECT value FROM json_each(?))"
 
 
 class Ledger(CallHistory, Parcels):
@@ -68,36 +69,36 @@ class Ledger(CallHistory, Parcels):
         self._process_note = note
 
     @repairing
-    def seal(self, sequence: int, *, sealed_by: SealedBy) -> bool:
+    def seal(self, *sequences: int, sealed_by: SealedBy) -> int:
         """
-        Commit a cycle durably, and address it to the destinations of its process.
+        Commit cycles durably, and address them to the destinations of their process.
 
         Returns:
-            Whether there is such a cycle; one without calls is none.
+            How many of them there are; one without calls is none.
 
         Raises:
             sqlite3.Error: If the disk did not take it; then nothing has changed.
         """
         self.fold()
         with self._transaction(durable=True):
-            return self._seal(f"= {int(sequence)}", sealed_by) > 0
+            return self._seal(f"sequence IN {_LISTED}", sequences, sealed_by)
 
     @repairing
     def seal_the_rest(self, *, sealed_by: SealedBy, still_open: Iterable[int] = ()) -> int:
         """Seal every cycle that is not; those still open excepted; return how many there were."""
         self.fold()
-        spared = ", ".join(str(int(sequence)) for sequence in [-1, *still_open])
-        unsealed = f"NOT IN ({spared}) AND sequence NOT IN (SELECT sequence FROM cycles)"  # noqa: S608  # numbers
-        if not self._all(f"SELECT 1 FROM calls WHERE sequence {unsealed} LIMIT 1"):  # noqa: S608
+        unsealed = f"sequence NOT IN {_LISTED} AND sequence NOT IN (SELECT sequence FROM cycles)"  # noqa: S608  # our own text
+        spared = tuple(still_open)
+        if not self._all(f"SELECT 1 FROM calls WHERE {unsealed} LIMIT 1", _list(spared)):  # noqa: S608  # our own text
             return 0
         with self._transaction(durable=True):
-            return self._seal(unsealed, sealed_by)
+            return self._seal(unsealed, spared, sealed_by)
 
     def is_done(self) -> bool:
         """Tell whether nothing in here is needed any more: all is delivered, nothing was lost."""
         with self.lock:
             before = self.times_made_again
-            is_done = not self.pending() and not self.dead() and not self.lost
+            is_done = not self.is_any("pending", "dead") and not self.lost
             # A ledger that has just been made again knows of nothing yet.
             return is_done and self.times_made_again == before
 
@@ -178,11 +179,12 @@ class Ledger(CallHistory, Parcels):
         )[0]
         return int(found) if found is not None else _BEYOND_ALL_NUMBERS
 
-    def _seal(self, unsealed: str, sealed_by: SealedBy) -> int:
-        """Seal the cycles whose sequence meets a condition; return how many."""
+    def _seal(self, condition: str, sequences: Sequence[int], sealed_by: SealedBy) -> int:
+        """Seal the cycles that meet a condition on a list of sequences; return how many."""
         cycles = self._all(
-            "SELECT sequence, MIN(number), MAX(number), COUNT(*), SUM(size) "  # noqa: S608  # numbers
-            f"FROM calls WHERE sequence {unsealed} GROUP BY sequence ORDER BY MIN(number)"
+            "SELECT sequence, MIN(number), MAX(number), COUNT(*), SUM(size) "  # noqa: S608  # our own text
+            f"FROM calls WHERE {condition} GROUP BY sequence ORDER BY MIN(number)",
+            _list(sequences),
         )
         now = datetime.now(timezone.utc).isoformat()
         environment = self._described().environment
@@ -214,3 +216,8 @@ class Ledger(CallHistory, Parcels):
                 numbers = [row[0] for row in rows]
                 for start in range(0, calls, PARCEL_CALLS):
                     self._add_part(sequence, numbers[start : start + PARCEL_CALLS], destination)
+
+
+def _list(numbers: Iterable[int]) -> str:
+    """Return the value of `_LISTED`; a statement has no room for any number of numbers."""
+    return f"[{', '.join(map(str, numbers))}]"

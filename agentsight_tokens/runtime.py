@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -116,14 +116,14 @@ class Runtime:
         """Put a call on disk; to be called with the lock held."""
         self._folder.journal.append(tracker, sequence, record)
 
-    def seal(self, tracker: int, conversation_id: str, sequence: int, sealed_by: SealedBy) -> None:
+    def seal(self, tracker: int, cycles: Mapping[str, int], sealed_by: SealedBy) -> None:
         """
-        Seal a cycle durably.
+        Seal cycles durably; see `CycleSealer.seal`.
 
         Raises:
-            StorageError: If that must wait; see `CycleSealer.seal`.
+            StorageError: If that must wait.
         """
-        self._sealer.seal(tracker, conversation_id, sequence, sealed_by)
+        self._sealer.seal(tracker, cycles, sealed_by)
         for sender in self._senders:
             sender.ring()
 

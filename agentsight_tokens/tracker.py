@@ -446,7 +446,7 @@ class ConversationTracker:
             cost=usd(cycle.cost_pico_usd),
         )
         try:
-            self._runtime.seal(self._number, conversation_id, cycle.sequence, "send")
+            self._runtime.seal(self._number, {conversation_id: cycle.sequence}, "send")
         except StorageError as error:
             return msgspec.structs.replace(
                 result, error=str(error), pending=self._runtime.pending()
@@ -463,9 +463,10 @@ class ConversationTracker:
     def _seal_all(self, sealed_by: SealedBy) -> None:
         with self._runtime.lock:
             cycles, self._open = self._open, {}
-        for conversation_id, cycle in cycles.items():
-            with contextlib.suppress(StorageError):  # it is sealed when it can be
-                self._runtime.seal(self._number, conversation_id, cycle.sequence, sealed_by)
+        sequences = {conversation_id: cycle.sequence for conversation_id, cycle in cycles.items()}
+        if sequences:
+            with contextlib.suppress(StorageError):  # they are sealed when they can be
+                self._runtime.seal(self._number, sequences, sealed_by)
 
     def _current_conversation(self) -> str:
         return current_attribution().scope.conversation_id or self._conversation_id

@@ -61,6 +61,18 @@ def test_a_sealed_cycle_waits_for_each_destination(ledger: Ledger, journal: Jour
     assert [record.input_tokens for record in here.cycle.records] == [1, 2]
 
 
+def test_any_number_of_cycles_is_sealed_at_once(ledger: Ledger, journal: Journal) -> None:
+    """A program that ends seals all its conversations in one commit."""
+    for sequence in range(1, 301):
+        note(journal, sequence, sequence)
+
+    # Numbers as long as those of years, and more than a statement has room for.
+    sequences = [*range(1, 301), *range(10**9, 10**9 + 200_000)]
+
+    assert ledger.seal(*sequences, sealed_by="close") == 300
+    assert ledger.pending("here") == 300
+
+
 def test_sealing_again_changes_nothing(ledger: Ledger, journal: Journal) -> None:
     """A cycle is sealed once."""
     note(journal, 1, 1)
