@@ -13,6 +13,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from .faults import contained
@@ -108,6 +109,7 @@ class Outbox:
         *,
         is_leader: bool = True,
         calls: int = 1000,
+        after: Mapping[str, int] = MappingProxyType({}),
         breathe: Callable[[], None] = lambda: None,
     ) -> Iterator[tuple[Ledger, Sequence[Parcel]]]:
         """
@@ -117,13 +119,19 @@ class Outbox:
             destination: The destination's identity.
             is_leader: Whether others' files are the caller's business too.
             calls: How many calls are yielded at once, about.
+            after: The ids of parcels, by their ledger's journal; only later ones are yielded.
             breathe: Called now and then, so that other threads get their turn.
         """
         memory = self._memory()
         for ledger in self.ledgers() if is_leader else filter(None, [memory]):
             with contained("reading an outbox"):
                 try:
-                    parcels = ledger.parcels(destination, calls=calls, breathe=breathe)
+                    parcels = ledger.parcels(
+                        destination,
+                        after=after.get(ledger.journal_id, 0),
+                        calls=calls,
+                        breathe=breathe,
+                    )
                 except sqlite3.DatabaseError as error:
                     if not is_damage(error):
                         raise

@@ -13,6 +13,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple
 
+import msgspec
+
 from .calls import CALL_COLUMNS, records
 from .cycle import Cycle, cycle_key
 from .ledger_file import LedgerFile, repairing
@@ -85,6 +87,14 @@ class Parcels(LedgerFile):
         return bool(self._one(statement, destination, until)[0])
 
     @repairing
+    def is_any(self, *states: ParcelState) -> bool:
+        """Tell whether any parcel is in one of some states."""
+        return any(
+            self._one(f"SELECT EXISTS (SELECT 1 FROM parcels WHERE state = '{state}')")[0]  # noqa: S608  # our own names
+            for state in states
+        )
+
+    @repairing
     def dead(self) -> int:
         """Return how many parcels a destination has refused."""
         return int(self._one("SELECT COUNT(*) FROM parcels WHERE state = 'dead'")[0])
@@ -126,6 +136,7 @@ class Parcels(LedgerFile):
         self,
         destination: str,
         *,
+        after: int = 0,
         calls: int = PARCEL_CALLS,
         breathe: Callable[[], None] = lambda: None,
     ) -> list[Parcel]:
@@ -134,10 +145,11 @@ class Parcels(LedgerFile):
 
         Args:
             destination: The destination's identity.
+            after: The id of a parcel; only later ones are taken.
             calls: How many calls they may have together; the first parcel always comes.
             breathe: Called now and then, so that other threads get their turn.
         """
-        found = self._waiting_for(destination, calls)
+        found = self._waiting_for(destination, after, calls)
         if not found:
             return []
         parcels = self._read(
@@ -177,9 +189,10 @@ class Parcels(LedgerFile):
     ) -> None:
         """Note what has become of parcels."""
         with self._transaction():
-            self._connection.executemany(
-                "UPDATE parcels SET state = ?, reason = ? WHERE id = ?",
-                [(state, reason, parcel) for parcel in parcels],
+            self._connection.execute(
+                "UPDATE parcels SET state = ?, reason = ? "
+                "WHERE id IN (SELECT value FROM json_each(?))",
+                (state, reason, msgspec.json.encode(parcels).decode()),
             )
 
     @repairing
@@ -251,12 +264,12 @@ class Parcels(LedgerFile):
                 self._add_part(sequence, [number], destination, reason=reason)
         return len(refused)
 
-    def _waiting_for(self, destination: str, calls: int) -> list[int]:
+    def _waiting_for(self, destination: str, after: int, calls: int) -> list[int]:
         found: list[int] = []
         for parcel, its_calls in self._connection.execute(
             "SELECT id, calls FROM parcels "
-            "WHERE state = 'pending' AND destination = ? ORDER BY id LIMIT ?",
-            (destination, calls),
+            "WHERE state = 'pending' AND destination = ? AND id > ? ORDER BY id LIMIT ?",
+            (destination, after, calls),
         ):
             calls -= its_calls
             if found and calls < 0:

@@ -13,7 +13,7 @@ import logging
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Final
 from .ballast import Ballast
 from .bell import Bell
 from .breath import Breath
+from .delivery import Delivery
 from .destinations import Destination, Outcome
 from .errors import (
     DeliveryRefusedError,
@@ -42,6 +43,8 @@ POLL_SECONDS: Final = 0.3
 MEASURE_SECONDS: Final = 1.0
 BATCH_CALLS: Final = 1000
 """How many calls are delivered at once, about; a parcel is never torn for it."""
+AHEAD_CALLS: Final = 500
+"""From how many calls on a delivery is worth a thread, so that the next is read meanwhile."""
 FIRST_DELAY_SECONDS: Final = 0.2
 LONGEST_DELAY_SECONDS: Final = 30.0
 LONGEST_RETRY_AFTER_SECONDS: Final = 300.0
@@ -240,24 +243,57 @@ class Sender:
         if is_leader:
             self._outbox.adopt(identity, self._breathe)
         while not self._stopping.is_set() and time.monotonic() >= self._not_before:
-            worked = False
-            for ledger, parcels in self._outbox.parcels(
-                identity, is_leader=is_leader, calls=BATCH_CALLS, breathe=self._breathe
-            ):
-                worked = True
-                if not self._deliver(ledger, parcels):
-                    return
-                self._on_progress()
-                if self._stopping.is_set():
-                    return
-            if not worked:
-                # Folders of dead processes are deleted once they are empty.
+            if not self._deliver_waiting(is_leader=is_leader):
                 return
 
+    def _deliver_waiting(self, *, is_leader: bool) -> bool:
+        """Deliver what waits; False if nothing did, or the destination is unavailable."""
+        under_way: Delivery | None = None
+        worked = False
+        for ledger, parcels in self._waiting(is_leader=is_leader):
+            worked = True
+            if under_way is not None and not self._finish(under_way):
+                return False
+            under_way = Delivery(self.destination, ledger, parcels)
+            if sum(parcel.cycle.calls for parcel in parcels) >= AHEAD_CALLS:
+                under_way.begin()
+            elif self._finish(under_way):
+                under_way = None
+            else:
+                return False
+        return worked and (under_way is None or self._finish(under_way))
+
+    def _waiting(self, *, is_leader: bool) -> Iterator[tuple[Ledger, Sequence[Parcel]]]:
+        """Yield what waits in batches, each once."""
+        after: dict[str, int] = {}
+        found = True
+        while found:
+            found = False
+            for ledger, parcels in self._outbox.parcels(
+                self.destination.identity,
+                is_leader=is_leader,
+                calls=BATCH_CALLS,
+                after=after,
+                breathe=self._breathe,
+            ):
+                found = True
+                after[ledger.journal_id] = parcels[-1].id
+                yield ledger, parcels
+
+    def _finish(self, delivery: Delivery) -> bool:
+        """Note the outcome of a delivery; False if there is to be no further one now."""
+        is_available = self._note(delivery)
+        self._on_progress()
+        return is_available and not self._stopping.is_set()
+
     def _deliver(self, ledger: Ledger, parcels: Sequence[Parcel]) -> bool:
-        """Deliver a batch and note its outcome; False if the destination is unavailable."""
+        return self._note(Delivery(self.destination, ledger, parcels))
+
+    def _note(self, delivery: Delivery) -> bool:
+        """Note the outcome of a delivery; False if the destination is unavailable."""
+        ledger, parcels = delivery.ledger, delivery.parcels
         try:
-            outcomes = self.destination.deliver([parcel.cycle for parcel in parcels])
+            outcomes = delivery.outcomes()
         except DeliveryRefusedError as error:
             return self._halve(ledger, parcels, str(error))
         except DestinationUnavailableError as error:

@@ -123,6 +123,29 @@ def test_a_poisonous_call_is_set_aside_alone(
     assert folder.ledger.state_of(2)[0] == "delivered"
 
 
+@pytest.mark.parametrize("failure", [DestinationUnavailableError("down"), ZeroDivisionError()])
+@pytest.mark.parametrize("poison", [frozenset(), {1700}])
+def test_a_backlog_arrives_once_in_its_order(
+    folder: ProcessFolder,
+    collector: Collector,
+    start: Callable[[Destination], Sender],
+    failure: Exception,
+    poison: set[int],
+) -> None:
+    """What is read while a delivery is under way is sent after it, also when that failed."""
+    collector.failures = [failure]
+    collector.poison = poison
+    for sequence in range(1, 8):
+        seal(folder, sequence, *range(sequence * 600, sequence * 600 + 600))
+    sender = start(collector)
+    assert drained(sender)
+
+    arrived = [record.input_tokens for cycle in collector.cycles for record in cycle.records]
+    assert sorted(arrived) == sorted({*range(600, 4800)} - poison)
+    assert poison or arrived == sorted(arrived)
+    assert folder.ledger.dead() == len(poison)
+
+
 def test_a_fault_of_a_destination_stops_nothing(
     folder: ProcessFolder, collector: Collector, start: Callable[[Destination], Sender]
 ) -> None:

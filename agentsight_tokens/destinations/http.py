@@ -23,6 +23,7 @@ __all__ = ["CYCLES_PATH", "HTTPDestination"]
 
 CYCLES_PATH: Final = "/v1/cycles"
 _ALREADY_THERE: Final = 409
+_ACCEPTED: Final = Outcome(is_accepted=True)
 
 
 class HTTPDestination:
@@ -54,7 +55,7 @@ class HTTPDestination:
         answer = self._connection.post(CYCLES_PATH, encode_cycles(cycles), {})
         results = _results(answer)
         if results is None:
-            return [Outcome(is_accepted=True)] * len(cycles)
+            return [_ACCEPTED] * len(cycles)
         missing = [cycle.key for cycle in cycles if cycle.key not in results]
         if missing:
             raise DestinationUnavailableError(
@@ -91,6 +92,8 @@ def _results(answer: Answer) -> dict[str, CycleReceipt] | None:
 
 
 def _outcome(result: CycleReceipt) -> Outcome:
+    if result.status == "accepted" and not result.refused:
+        return _ACCEPTED
     return Outcome(
         is_accepted=result.status == "accepted",
         reason=result.reason,
