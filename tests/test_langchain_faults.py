@@ -14,8 +14,9 @@ from uuid import uuid4
 import pytest
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 from langchain_core.tools import tool
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
@@ -178,6 +179,39 @@ def test_cancelled_call(kit: Kit, method: str) -> None:
 
     record = kit.record()
     assert (record.status, record.unreported_reason) == ("cancelled", "cancelled")
+
+
+@pytest.mark.parametrize("wire_taps", [True, False])
+def test_one_of_two_is_cancelled(tmp_path: Path, wire_taps: bool) -> None:
+    """What was answered before the cancellation counts, the other is unreported."""
+    answered = asyncio.Event()
+
+    class Slow(FakeListChatModel):
+        async def _agenerate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
+            if messages[0].content == "slow":
+                await answered.wait()
+                await asyncio.sleep(60)
+            usage: Any = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+            answered.set()
+            message = AIMessage(content="a", usage_metadata=usage)
+            return ChatResult(generations=[ChatGeneration(message=message)])
+
+    async def cancel() -> None:
+        both = Slow(responses=[]).agenerate([[HumanMessage("quick")], [HumanMessage("slow")]])
+        task = asyncio.ensure_future(both)
+        await answered.wait()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with handler_kit(tmp_path, configure=lambda c: c.replace(wire_taps=wire_taps)) as kit:
+        run(cancel())
+
+        assert [(r.total_tokens, r.unreported_reason) for r in kit.records()] == [
+            (3, None),
+            (0, "cancelled"),
+        ]
 
 
 def test_generate_that_fails_in_between(kit: Kit) -> None:
@@ -394,7 +428,7 @@ def test_wrappers_of_others_survive(tmp_path: Path) -> None:
 
 def test_note_start_outside_generate() -> None:
     """A stream belongs to no `generate`."""
-    generation.note_start(Run(call()))
+    generation.note_start(uuid4(), Run(call()))
 
 
 def silent(config: TokenConfig) -> TokenConfig:

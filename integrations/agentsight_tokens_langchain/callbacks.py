@@ -17,7 +17,7 @@ from agentsight_tokens_wire.asked import asked_of
 from .agents import agent_name
 from .context import run_in_force
 from .failures import failure
-from .generation import note_start
+from .generation import is_generating, note_start
 from .runs import OpenRuns, Run, ToolRuns
 from .usage import first_generation, is_cache_hit, read_answer
 
@@ -95,7 +95,7 @@ class UsageCallback(BaseCallbackHandler):
         )
         run = Run(call, prompt=prompt)
         self.runs.open(run_id, run)
-        note_start(run)
+        note_start(run_id, run)
 
     @guarded
     def on_llm_start(
@@ -122,7 +122,7 @@ class UsageCallback(BaseCallbackHandler):
         )
         run = Run(call, prompt=id(prompts), batch=batch)
         self.runs.open(run_id, run)
-        note_start(run)
+        note_start(run_id, run)
 
     def on_llm_new_token(
         self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any
@@ -258,6 +258,7 @@ class UsageCallback(BaseCallbackHandler):
                 agent=agent_name(known),
                 tool_name=tool_name,
                 asked=asked,
+                surrounds=not is_generating(),  # which is known more exactly
             )
         except InvalidScopeError as error:  # the call is counted, whatever its names are
             report_fault("attribution of a LangChain call", error)
@@ -268,6 +269,7 @@ class UsageCallback(BaseCallbackHandler):
                 provider=provider,
                 tool_name=tool_name,
                 asked=asked,
+                surrounds=not is_generating(),
             )
 
     def _tool_name(self, parent_run_id: UUID | None) -> str | None:

@@ -3,16 +3,19 @@ The runs of one `generate`: what it sends is theirs, and what it leaves open is 
 
 A cancelled `ainvoke` of a chat model tells no callback of its end, and neither does the first
 prompt of a `generate` whose second fails. `agenerate` of a legacy model starts its runs in
-tasks, whose context is not the one in which the request is sent (langchain-core 1.8).
+tasks, whose context is not the one in which the request is sent. And which of several prompts
+is asked, or found in LangChain's cache, no callback tells (langchain-core 1.8).
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any, Final
+from uuid import UUID
 
 from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.faults import guarded
@@ -20,48 +23,91 @@ from agentsight_tokens.meter import OpenCall
 
 from .runs import Run
 
-__all__ = ["call_in_force", "note_start", "watch_generation"]
+__all__ = ["call_in_force", "is_generating", "note_start", "watch_generation"]
+
+TellEnd = Callable[..., None]
+"""`on_llm_end` of the callback."""
+
+_ASKING: Final = (
+    ("_generate_with_cache", "_agenerate_with_cache"),  # of chat models, one prompt
+    ("_generate_helper", "_agenerate_helper"),  # of legacy models, a whole batch
+)
 
 
 class _Generation:
     """The runs that one `generate` has started."""
 
-    __slots__ = ("is_open", "runs")
+    __slots__ = ("is_open", "outer", "runs")
 
-    def __init__(self) -> None:
+    def __init__(self, outer: _Asked | None) -> None:
+        self.outer = outer
+        """Where it is a model that makes the call, the runs that this one does it for."""
         self.is_open = True
-        self.runs: list[Run] = []
+        self.runs: dict[UUID, Run] = {}
 
 
-_current: Final[ContextVar[_Generation | None]] = ContextVar(
+class _Asked:
+    """The runs for which a model is asked now."""
+
+    __slots__ = ("runs",)
+
+    def __init__(self, runs: list[Run]) -> None:
+        self.runs = runs
+
+    def call(self) -> OpenCall | None:
+        """Return the call of the first run that sent nothing yet, else of the first."""
+        calls = [run.call for run in self.runs if not run.call.is_finished]
+        return next((call for call in calls if call.inner is None), calls[0] if calls else None)
+
+
+_around: Final[ContextVar[_Generation | _Asked | None]] = ContextVar(
     "agentsight_langchain_generation", default=None
 )
 
 
-def note_start(run: Run) -> None:
+def is_generating() -> bool:
+    """Tell whether a run that starts now is one of a `generate`."""
+    around = _around.get()
+    return type(around) is _Generation and around.is_open
+
+
+def note_start(run_id: UUID, run: Run) -> None:
     """Remember a run that started, for the `generate` that it belongs to."""
-    generation = _current.get()
-    if generation is not None and generation.is_open:
-        generation.runs.append(run)
+    around = _around.get()
+    if around is None:
+        return
+    outer: _Generation | _Asked | None = around
+    if type(around) is _Generation:
+        if not around.is_open:
+            return
+        around.runs[run_id] = run
+        outer = around.outer
+    if type(outer) is _Asked:
+        # A model that only passes on what another says; where the other counts, it does not.
+        call = outer.call()
+        if call is not None and call.attribution is run.call.attribution:
+            call.take_in(run.call)
 
 
 @guarded
 def call_in_force() -> OpenCall | None:
-    """Return the call of the `generate` inside which this runs, the first that sent nothing."""
-    generation = _current.get()
-    if generation is None or not generation.is_open:
-        return None
-    calls = [run.call for run in generation.runs if not run.call.is_finished]
-    return next((call for call in calls if call.inner is None), calls[0] if calls else None)
+    """Return the call of the run for which a model is asked now."""
+    around = _around.get()
+    return around.call() if type(around) is _Asked else None
 
 
-def watch_generation(model: Any) -> Callable[[], None]:
+def watch_generation(model: Any, tell_end: TellEnd) -> Callable[[], None]:
     """Watch the methods of `BaseChatModel` or `BaseLLM`, and return what undoes it."""
     originals = {name: vars(model)[name] for name in ("generate", "agenerate")}
-    ours = {
-        "generate": _watched(originals["generate"]),
-        "agenerate": _watched_async(originals["agenerate"]),
+    ours: dict[str, Any] = {
+        "generate": _watched(originals["generate"], tell_end),
+        "agenerate": _watched_async(originals["agenerate"], tell_end),
     }
+    for name, async_name in _ASKING:
+        if name in vars(model):
+            originals |= {each: vars(model)[each] for each in (name, async_name)}
+            ours[name] = _asked(originals[name])
+            ours[async_name] = _asked_async(originals[async_name])
     for name, method in ours.items():
         setattr(model, name, method)
 
@@ -73,52 +119,117 @@ def watch_generation(model: Any) -> Callable[[], None]:
     return undo
 
 
-def _watched(original: Callable[..., Any]) -> Callable[..., Any]:
+def _watched(original: Callable[..., Any], tell_end: TellEnd) -> Callable[..., Any]:
     @functools.wraps(original)
     def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
-        generation = _Generation()
-        token = _current.set(generation)
+        generation = _begun()
+        before = _around.get()
+        _around.set(generation)
         try:
             return original(self, *args, **kwargs)
         except BaseException as error:
-            _close(generation, error)
+            _close(generation, error, tell_end)
             raise
         finally:
             generation.is_open = False
-            _current.reset(token)
+            _around.set(before)
 
     return generate
 
 
-def _watched_async(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _watched_async(
+    original: Callable[..., Awaitable[Any]], tell_end: TellEnd
+) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(original)
     async def agenerate(self: Any, *args: Any, **kwargs: Any) -> Any:
-        generation = _Generation()
-        token = _current.set(generation)
+        generation = _begun()
+        before = _around.get()
+        _around.set(generation)
         try:
             return await original(self, *args, **kwargs)
         except BaseException as error:
-            _close(generation, error)
+            _close(generation, error, tell_end)
             raise
         finally:
             generation.is_open = False
-            _current.reset(token)
+            _around.set(before)
 
     return agenerate
 
 
+def _asked(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def ask(self: Any, *args: Any, **kwargs: Any) -> Any:
+        asked = _runs_of(args, kwargs)
+        if asked is None:
+            return original(self, *args, **kwargs)
+        before = _around.get()
+        _around.set(asked)
+        try:
+            result = original(self, *args, **kwargs)
+        finally:
+            _around.set(before)
+        asked.runs[0].result = result
+        return result
+
+    return ask
+
+
+def _asked_async(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @functools.wraps(original)
+    async def ask(self: Any, *args: Any, **kwargs: Any) -> Any:
+        asked = _runs_of(args, kwargs)
+        if asked is None:
+            return await original(self, *args, **kwargs)
+        before = _around.get()
+        _around.set(asked)
+        try:
+            result = await original(self, *args, **kwargs)
+        finally:
+            _around.set(before)
+        asked.runs[0].result = result
+        return result
+
+    return ask
+
+
+def _begun() -> _Generation:
+    around = _around.get()
+    return _Generation(around if type(around) is _Asked else None)
+
+
 @guarded
-def _close(generation: _Generation, error: BaseException) -> None:
+def _runs_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Asked | None:
+    """Return the runs for which a model is about to be asked."""
+    generation = _around.get()
+    if type(generation) is not _Generation:
+        return None
+    managers: Any = kwargs.get("run_manager") or kwargs.get("run_managers")
+    if managers is None:
+        managers = args[2] if len(args) > 2 else ()
+    if not isinstance(managers, Iterable):
+        managers = (managers,)
+    runs = [run for each in managers if (run := generation.runs.get(each.run_id)) is not None]
+    for run in runs:
+        run.was_asked = True
+    return _Asked(runs) if runs else None
+
+
+@guarded
+def _close(generation: _Generation, error: BaseException, tell_end: TellEnd) -> None:
     """Finish what is still open, now that nobody else will."""
-    if isinstance(error, BudgetExceededError):  # raised by a start, before anything was sent
-        for run in generation.runs:
-            run.call.drop()
-        return
-    finished = [i for i, run in enumerate(generation.runs) if run.call.is_finished]
-    for i, run in enumerate(generation.runs):
-        if isinstance(error, asyncio.CancelledError):
+    # Where a model asks in a way of its own, nothing is known of any.
+    is_known = any(run.was_asked for run in generation.runs.values())
+    for run_id, run in generation.runs.items():
+        if run.call.is_finished:
+            continue
+        if run.result is not None:
+            result = run.result
+            told = SimpleNamespace(generations=[result.generations], llm_output=result.llm_output)
+            tell_end(told, run_id=run_id)
+        elif isinstance(error, BudgetExceededError) or (is_known and not run.was_asked):
+            run.call.drop()  # nothing was sent
+        elif isinstance(error, asyncio.CancelledError):
             run.call.finish(None, status="cancelled", unreported_reason="cancelled")
-        elif finished and i > finished[-1]:  # prompts are sent in turn, up to the one that failed
-            run.call.drop()
         else:
             run.call.finish(None, status="error", unreported_reason="run_never_closed")

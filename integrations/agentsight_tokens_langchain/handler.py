@@ -79,9 +79,10 @@ class LangChainHandler:
     def _watch_generation(self, model: str, module: Any) -> None:
         if self._meter is None:
             return
+        from .callbacks import usage_callback
         from .generation import watch_generation
 
-        self._undo.append(watch_generation(getattr(module, model)))
+        self._undo.append(watch_generation(getattr(module, model), usage_callback.on_llm_end))
 
     @guarded
     def _ask_for_stream_usage(self, module: Any) -> None:

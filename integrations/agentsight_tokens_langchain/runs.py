@@ -33,6 +33,10 @@ class Run:
     usage: Any = None
     """The usage of the last chunk that carried one."""
     usage_is_cumulative = True
+    was_asked = False
+    """Whether its model was asked, as far as that can be seen; not every prompt is."""
+    result: Any = None
+    """The model's answer, where the run's end was not told yet."""
 
     def __init__(self, call: OpenCall, *, prompt: int = 0, batch: int = 0) -> None:
         self.call = call
@@ -53,7 +57,8 @@ class Run:
         self.reports += 1
         self.usage = usage
         given, made = usage.get("input_tokens") or 0, usage.get("output_tokens") or 0
-        if given <= 0 or (
+        # Anthropic's totals run, too, where a server tells the input in the first event only.
+        if (given <= 0 and self.call.provider != "anthropic") or (
             before is not None
             and (
                 given < (before.get("input_tokens") or 0)

@@ -20,7 +20,15 @@ from agentsight_tokens.conformance.clients import drain, expect_failure, run
 from agentsight_tokens.conformance.scenario import MiscountError
 from agentsight_tokens.testing import Reply, ToolCall
 
-from .clients import D, LangChainClients, Remembering, asked, prompts
+from .clients import (
+    D,
+    LangChainClients,
+    Remembering,
+    SQLiteCache,
+    Wrapping,
+    asked,
+    prompts,
+)
 
 SLOWLY = "[[in=11 out=7 chunks=4 text=abcd]]"
 WORKERS = 32
@@ -50,9 +58,51 @@ def invalid_json(kit: LangChainClients) -> None:
         kit.openai().with_structured_output(Sum, method="json_schema").invoke(D)
 
 
+def invalid_json_async(kit: LangChainClients) -> None:
+    kit.provider.enqueue(Reply(text='{"total":"no number"}'))
+    with expect_failure("total"):
+        run(kit.openai().with_structured_output(Sum, method="json_schema").ainvoke(D))
+
+
+def cut_json(kit: LangChainClients) -> None:
+    kit.provider.enqueue(Reply(text='{"tot', finish_reason="length"))
+    with expect_failure("length"):
+        kit.openai().with_structured_output(Sum, method="json_schema").invoke(D)
+
+
+def anthropic_structured(kit: LangChainClients) -> None:
+    call = ToolCall("Sum", {"total": 4})
+    kit.provider.enqueue(Reply(input_tokens=11, output_tokens=7, tool_calls=(call,)))
+    kit.anthropic().with_structured_output(Sum).invoke("hi")
+
+
 def second_prompt_fails(kit: LangChainClients) -> None:
     with expect_failure("400"):
         kit.openai().generate(prompts(["[[in=11 out=7]]", "[[status=400]]"]))
+
+
+def third_prompt_fails(kit: LangChainClients) -> None:
+    texts = ["[[in=1 out=2]]", "[[in=3 out=4]]", "[[status=400]]", "[[in=9 out=9]]"]
+    with expect_failure("400"):
+        kit.openai().generate(prompts(texts))
+
+
+def one_of_three_fails(kit: LangChainClients) -> None:
+    texts = ["[[in=1 out=2]]", "[[status=400]]", "[[in=3 out=4]]"]
+    with expect_failure("400"):
+        run(kit.openai().agenerate(prompts(texts)))
+
+
+def agenerate_choices(kit: LangChainClients) -> None:
+    run(kit.openai(n=3).agenerate(prompts(["[[in=11 out=7]]", "[[in=3 out=4]]"])))
+
+
+def wrapped(kit: LangChainClients) -> None:
+    Wrapping(inner=kit.openai()).invoke(D)
+
+
+def awrapped(kit: LangChainClients) -> None:
+    run(Wrapping(inner=Wrapping(inner=kit.openai())).ainvoke(D))
 
 
 def model_in_tool(kit: LangChainClients) -> None:
@@ -82,6 +132,40 @@ def cached(kit: LangChainClients) -> None:
             kit.openai().invoke(D)
 
 
+def cached_streaming(kit: LangChainClients) -> None:
+    with _cache():
+        model = kit.openai(streaming=True)
+        for _ in range(3):
+            model.invoke(D)
+
+
+def cached_legacy(kit: LangChainClients) -> None:
+    with _cache():
+        for _ in range(3):
+            kit.legacy().invoke("[[in=11 out=7]]")
+
+
+def cached_in_sqlite(kit: LangChainClients) -> None:
+    with _cache(SQLiteCache()):
+        for _ in range(3):
+            kit.openai().invoke(D)
+
+
+PARTLY = ["[[in=3 out=4]]", "[[in=4 out=5]]", "[[in=5 out=6]]"]
+
+
+def cached_batch(kit: LangChainClients) -> None:
+    with _cache():
+        kit.openai().invoke(PARTLY[0])
+        kit.openai().generate(prompts(PARTLY))
+
+
+def acached_batch(kit: LangChainClients) -> None:
+    with _cache():
+        kit.openai().invoke(PARTLY[0])
+        run(kit.openai().agenerate(prompts(PARTLY)))
+
+
 def acached(kit: LangChainClients) -> None:
     async def thrice() -> None:
         for _ in range(3):
@@ -92,9 +176,9 @@ def acached(kit: LangChainClients) -> None:
 
 
 @contextmanager
-def _cache() -> Iterator[None]:
+def _cache(cache: Any = None) -> Iterator[None]:
     before = get_llm_cache()
-    set_llm_cache(InMemoryCache())
+    set_llm_cache(cache or InMemoryCache())
     try:
         yield
     finally:
@@ -116,6 +200,17 @@ def fallen_back(kit: LangChainClients) -> None:
     kit.openai().with_fallbacks([kit.openai()]).invoke(D)
 
 
+def fallen_back_stream(kit: LangChainClients) -> None:
+    kit.provider.enqueue(Reply(status=500), Reply())
+    list(kit.openai().with_fallbacks([kit.openai()]).stream(D))
+
+
+def third_attempt(kit: LangChainClients) -> None:
+    kit.provider.enqueue(Reply(status=500), Reply(status=429), Reply())
+    model = kit.openai().with_retry(stop_after_attempt=3, wait_exponential_jitter=False)
+    run(model.ainvoke(D))
+
+
 def parsed_again(kit: LangChainClients) -> None:
     kit.provider.enqueue(Reply(text="no JSON"), Reply(text='{"total":1}'))
     chain = kit.openai() | PydanticOutputParser(pydantic_object=Sum)
@@ -128,6 +223,20 @@ def abandoned(kit: LangChainClients) -> None:
         if chunk.content == "3":
             break
     stream.close()
+
+
+def broken(kit: LangChainClients) -> None:
+    with suppress(Exception):
+        list(kit.openai().stream("[[in=20 out=10 mode=every_chunk chunks=5 text=12345 break=2]]"))
+
+
+def broken_silently(kit: LangChainClients) -> None:
+    with suppress(Exception):
+        kit.openai().invoke("[[in=11 out=7 break=0]]")
+
+
+def let_go(kit: LangChainClients) -> None:
+    next(kit.openai().stream(SLOWLY))
 
 
 def closed_early(kit: LangChainClients) -> None:
@@ -184,6 +293,23 @@ def drained_in_task(kit: LangChainClients) -> None:
         await asyncio.create_task(rest())
 
     run(move())
+
+
+TWO = {"a": (10, 4), "b": (20, 8)}
+"""Prompt and completion of two conversations."""
+
+
+def two_at_a_time(kit: LangChainClients) -> None:
+    streams = []
+    for name, (given, made) in TWO.items():
+        with kit.meter.conversation(name):
+            stream = kit.openai().stream(f"[[in={given} out={made} chunks=4 text=abcd]]")
+            next(stream)
+            streams.append(stream)
+    for _ in zip(*streams, strict=False):
+        pass
+    for stream in streams:
+        list(stream)
 
 
 def embed(kit: LangChainClients) -> None:

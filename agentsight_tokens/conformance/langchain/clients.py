@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, cast
 
+from langchain_core.caches import BaseCache
 from langchain_core.callbacks import CallbackManager
 from langchain_core.embeddings import Embeddings
-from langchain_core.messages import HumanMessage
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import HumanMessage, message_to_dict, messages_from_dict
+from langchain_core.outputs import ChatGeneration, ChatResult, Generation
 from langchain_core.tools import tool
 
 from agentsight_tokens.conformance.clients import Clients
 
-__all__ = ["D", "LangChainClients", "Remembering", "asked", "lookup", "prompts"]
+__all__ = [
+    "D",
+    "LangChainClients",
+    "Remembering",
+    "SQLiteCache",
+    "Wrapping",
+    "asked",
+    "lookup",
+    "prompts",
+]
 
 D = "hi"
 """A prompt without a directive: 11 tokens in, 4 of them cached, and 7 out, 2 reasoning."""
@@ -64,6 +79,51 @@ class LangChainClients(Clients):
     def _options(self, model: str, options: dict[str, Any]) -> dict[str, Any]:
         base = {"base_url": self.provider.openai_url, "api_key": "k", "max_retries": 0}
         return {"model": model, **base, **options}
+
+
+class Wrapping(BaseChatModel):
+    """A program's own model, which passes on what another one says."""
+
+    inner: Any
+
+    @property
+    def _llm_type(self) -> str:
+        return "own"
+
+    def _generate(self, messages: list[Any], *args: Any, **kwargs: Any) -> ChatResult:
+        return _passed_on(self.inner.invoke(messages))
+
+    async def _agenerate(self, messages: list[Any], *args: Any, **kwargs: Any) -> ChatResult:
+        return _passed_on(await self.inner.ainvoke(messages))
+
+
+def _passed_on(message: Any) -> ChatResult:
+    return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+class SQLiteCache(BaseCache):
+    """Keeps answers as text, as langchain-community's cache of this name does."""
+
+    def __init__(self) -> None:
+        self._rows = sqlite3.connect(":memory:", check_same_thread=False)
+        self._rows.execute("CREATE TABLE answers (prompt, llm, place, answer)")
+
+    def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
+        """Return the answers to a prompt."""
+        question = "SELECT answer FROM answers WHERE prompt = ? AND llm = ? ORDER BY place"
+        rows = self._rows.execute(question, (prompt, llm_string)).fetchall()
+        found = messages_from_dict([json.loads(row[0]) for row in rows])
+        return [ChatGeneration(message=each) for each in found] or None
+
+    def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
+        """Keep the answers to a prompt."""
+        kept = [json.dumps(message_to_dict(each.message)) for each in cast("Any", return_val)]
+        rows = [(prompt, llm_string, i, text) for i, text in enumerate(kept)]
+        self._rows.executemany("INSERT INTO answers VALUES (?, ?, ?, ?)", rows)
+
+    def clear(self, **kwargs: Any) -> None:
+        """Forget every answer."""
+        self._rows.execute("DELETE FROM answers")
 
 
 class Remembering(Embeddings):
