@@ -497,6 +497,17 @@ def test_server_that_refuses_stream_options_async(kit: Kit) -> None:
     assert kit.provider.requests == 2
 
 
+def test_legacy_stream_that_is_refused(kit: Kit) -> None:
+    """Legacy streams are asked for their usage too, and again without it."""
+    kit.provider.reject_unknown_stream_options = True
+    chunks = list(kit.legacy().stream("[[text=abcd]]"))
+    more = run(drain(kit.legacy().astream("[[text=abcd]]")))
+
+    assert ["".join(each) for each in (chunks, more)] == ["abcd"] * 2
+    assert kit.provider.requests == 3
+    assert [r.unreported_reason for r in kit.records()] == ["stream_without_usage"] * 2
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_first_contact_that_fails_otherwise(kit: Kit, is_async: bool) -> None:
     """Another error of the first stream is the program's."""

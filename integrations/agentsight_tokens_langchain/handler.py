@@ -49,6 +49,8 @@ class LangChainHandler:
             _after_import(module, functools.partial(self._watch_generation, model))
         if config.stream_usage:
             _after_import("langchain_openai.chat_models.base", self._ask_for_stream_usage)
+            if config.wire_taps:
+                _after_import("langchain_openai.llms.base", self._ask_for_legacy_usage)
         self._undo.append(install_taps(meter, config, surroundings=_surroundings))
 
     def uninstall(self) -> None:
@@ -91,6 +93,14 @@ class LangChainHandler:
         from .stream_usage import ask_for_stream_usage
 
         self._undo.append(ask_for_stream_usage(module.BaseChatOpenAI))
+
+    @guarded
+    def _ask_for_legacy_usage(self, module: Any) -> None:
+        if self._meter is None:
+            return
+        from .stream_usage import ask_for_legacy_usage
+
+        self._undo.append(ask_for_legacy_usage(module.BaseOpenAI))
 
 
 def _after_import(name: str, hook: Callable[[ModuleType], None]) -> None:

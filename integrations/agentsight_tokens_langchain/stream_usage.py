@@ -1,6 +1,9 @@
 """
 Asks OpenAI's streams for their usage, which langchain-openai does only without a base URL.
 
+It never asks the streams of legacy models, and keeps what they are told to itself, so that
+asking them helps only where the SDK is watched.
+
 A server that does not know the request's field refuses it; then the stream is asked for
 again without it, and that server is not asked any more.
 """
@@ -14,7 +17,7 @@ from typing import Any, Final
 from agentsight_tokens.faults import guarded
 from agentsight_tokens_wire.errors import http_status
 
-__all__ = ["ask_for_stream_usage"]
+__all__ = ["ask_for_legacy_usage", "ask_for_stream_usage"]
 
 _FIELDS: Final = ("stream_options", "include_usage")
 
@@ -34,7 +37,7 @@ class _Servers:
             return False
         said = (
             stream_usage,
-            model.stream_usage,
+            getattr(model, "stream_usage", None),  # legacy models have none
             (kwargs.get("stream_options") or {}).get("include_usage"),
             ((model.model_kwargs or {}).get("stream_options") or {}).get("include_usage"),
         )
@@ -61,15 +64,23 @@ class _Servers:
 
 def ask_for_stream_usage(model: Any) -> Callable[[], None]:
     """Patch `BaseChatOpenAI`, and return what undoes it."""
+    wraps: dict[str, Callable[..., Any]] = {
+        "_should_stream_usage": _asking,
+        "_stream": _retreating,
+        "_astream": _retreating_async,
+    }
+    return _patched(model, wraps)
+
+
+def ask_for_legacy_usage(model: Any) -> Callable[[], None]:
+    """Patch `BaseOpenAI`, and return what undoes it."""
+    return _patched(model, {"_stream": _asking_legacy, "_astream": _asking_legacy_async})
+
+
+def _patched(model: Any, wraps: dict[str, Callable[..., Any]]) -> Callable[[], None]:
     servers = _Servers()
-    originals = {
-        name: vars(model)[name] for name in ("_should_stream_usage", "_stream", "_astream")
-    }
-    ours = {
-        "_should_stream_usage": _asking(originals["_should_stream_usage"], servers),
-        "_stream": _retreating(originals["_stream"], servers),
-        "_astream": _retreating_async(originals["_astream"], servers),
-    }
+    originals = {name: vars(model)[name] for name in wraps}
+    ours = {name: wrap(originals[name], servers) for name, wrap in wraps.items()}
     for name, method in ours.items():
         setattr(model, name, method)
 
@@ -96,13 +107,34 @@ def _retreating(
     @functools.wraps(original)
     def stream(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
         ask = functools.partial(original, self, *args, **kwargs)
-        return _first_contact(ask, self, servers) if servers.is_new(self, kwargs) else ask()
+        return _first_contact(ask, ask, self, servers) if servers.is_new(self, kwargs) else ask()
 
     return stream
 
 
+def _asking_legacy(
+    original: Callable[..., Iterator[Any]], servers: _Servers
+) -> Callable[..., Iterator[Any]]:
+    @functools.wraps(original)
+    def stream(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        plain = functools.partial(original, self, *args, **kwargs)
+        if not servers.may_ask(self, **kwargs):
+            return plain()
+        ask = functools.partial(plain, stream_options=_with_usage(kwargs))
+        return _first_contact(ask, plain, self, servers)
+
+    return stream
+
+
+def _with_usage(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {**(kwargs.get("stream_options") or {}), "include_usage": True}
+
+
 def _first_contact(
-    ask: Callable[[], Iterator[Any]], model: Any, servers: _Servers
+    ask: Callable[[], Iterator[Any]],
+    ask_again: Callable[[], Iterator[Any]],
+    model: Any,
+    servers: _Servers,
 ) -> Iterator[Any]:
     chunks = ask()
     try:
@@ -112,7 +144,7 @@ def _first_contact(
     except Exception as error:
         if not servers.refused(model, error):
             raise
-        chunks = ask()
+        chunks = ask_again()
     else:
         servers.accepted(model)
         yield first
@@ -125,13 +157,32 @@ def _retreating_async(
     @functools.wraps(original)
     def astream(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         ask = functools.partial(original, self, *args, **kwargs)
-        return _first_contact_async(ask, self, servers) if servers.is_new(self, kwargs) else ask()
+        if not servers.is_new(self, kwargs):
+            return ask()
+        return _first_contact_async(ask, ask, self, servers)
+
+    return astream
+
+
+def _asking_legacy_async(
+    original: Callable[..., AsyncIterator[Any]], servers: _Servers
+) -> Callable[..., AsyncIterator[Any]]:
+    @functools.wraps(original)
+    def astream(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        plain = functools.partial(original, self, *args, **kwargs)
+        if not servers.may_ask(self, **kwargs):
+            return plain()
+        ask = functools.partial(plain, stream_options=_with_usage(kwargs))
+        return _first_contact_async(ask, plain, self, servers)
 
     return astream
 
 
 async def _first_contact_async(
-    ask: Callable[[], AsyncIterator[Any]], model: Any, servers: _Servers
+    ask: Callable[[], AsyncIterator[Any]],
+    ask_again: Callable[[], AsyncIterator[Any]],
+    model: Any,
+    servers: _Servers,
 ) -> AsyncIterator[Any]:
     chunks = ask()
     try:
@@ -141,7 +192,7 @@ async def _first_contact_async(
     except Exception as error:
         if not servers.refused(model, error):
             raise
-        chunks = ask()
+        chunks = ask_again()
     else:
         servers.accepted(model)
         yield first

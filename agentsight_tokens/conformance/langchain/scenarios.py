@@ -102,6 +102,18 @@ SCENARIOS: Final = (
     Scenario("6 legacy ainvoke", lambda k: run(k.legacy().ainvoke(PLAIN)), **ONE),
     Scenario("6 legacy batch", lambda k: k.legacy().batch(TRIPLE), **SUMS),
     Scenario("6 legacy abatch", lambda k: run(k.legacy().abatch(TRIPLE)), **SUMS),
+    Scenario(
+        "6 legacy stream",
+        lambda k: list(k.legacy().stream(PLAIN)),
+        only_wire_tells=True,
+        **ONE,
+    ),
+    Scenario(
+        "6 legacy astream",
+        lambda k: run(drain(k.legacy().astream(PLAIN))),
+        only_wire_tells=True,
+        **ONE,
+    ),
     Scenario("6 legacy n=2", lambda k: k.legacy(n=2, best_of=2).invoke(PLAIN), 11, 14),
     Scenario("7 cache", acts.cached, **FULL),
     Scenario("7 cache in SQLite", acts.cached_in_sqlite, **FULL),
