@@ -179,7 +179,11 @@ class Meter:
         if nest(call, calls_begun_together(call)):
             return True
         found = [each for find in self.finders if (each := find()) is not None]
-        return nest(call, found)
+        if nest(call, found):
+            return True
+        # Of its own handler, one that another conversation has in between is not its own.
+        own = [each for each in found if each.attribution is call.attribution]
+        return bool(own) and nest(call, own, is_sure=True)
 
 
 meter: Final = Meter()

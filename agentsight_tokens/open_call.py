@@ -212,8 +212,14 @@ class OpenCall:
         _give_back(hold)
         return None
 
-    def may_hold(self, handler: str, operation: Operation) -> bool:
-        """Tell whether a call of another handler that begins now can be for this request."""
+    def may_hold(self, handler: str | None, operation: Operation) -> bool:
+        """
+        Tell whether a call of another handler that begins now can be for this request.
+
+        Args:
+            handler: Whose call begins; None where this one surely makes it, whoever's it is.
+            operation: What the call does.
+        """
         if self.is_finished or self.handler == handler:
             return False
         if (operation == "embedding") != (self.operation == "embedding"):
@@ -327,15 +333,24 @@ def calls_begun_together(call: OpenCall) -> list[OpenCall]:
     return found
 
 
-def nest(call: OpenCall, candidates: Iterable[OpenCall]) -> bool:
-    """Put a call that begins now inside the first of the candidates that may hold it."""
-    able = [c for c in candidates if c.may_hold(call.handler, call.operation)]
+def nest(call: OpenCall, candidates: Iterable[OpenCall], *, is_sure: bool = False) -> bool:
+    """
+    Put a call that begins now inside the first of the candidates that may hold it.
+
+    Args:
+        call: The call that begins.
+        candidates: Calls that may be around it.
+        is_sure: Whether they are around it for certain, so that one of its own handler may be
+            a model that only passes on what this one says.
+    """
+    handler = None if is_sure else call.handler
+    able = [c for c in candidates if c.may_hold(handler, call.operation)]
     if not able:
         return False
     with _nesting_lock:
         # One that holds no call yet comes first: those of a batch are sent in their order.
         for outer in sorted(able, key=lambda c: c.inner is not None):
-            if outer.may_hold(call.handler, call.operation):
+            if outer.may_hold(handler, call.operation):
                 outer.take_in(call)
                 return True
     return False

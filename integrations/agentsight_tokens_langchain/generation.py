@@ -74,26 +74,20 @@ def is_generating() -> bool:
 def note_start(run_id: UUID, run: Run) -> None:
     """Remember a run that started, for the `generate` that it belongs to."""
     around = _around.get()
-    if around is None:
-        return
-    outer: _Generation | _Asked | None = around
-    if type(around) is _Generation:
-        if not around.is_open:
-            return
+    if type(around) is _Generation and around.is_open:
         around.runs[run_id] = run
-        outer = around.outer
-    if type(outer) is _Asked:
-        # A model that only passes on what another says; where the other counts, it does not.
-        call = outer.call()
-        if call is not None and call.attribution is run.call.attribution:
-            call.take_in(run.call)
 
 
 @guarded
 def call_in_force() -> OpenCall | None:
-    """Return the call of the run for which a model is asked now."""
+    """
+    Return the call of the run for which a model is asked now.
+
+    That model may ask another of LangChain's, whose call is then the inner one.
+    """
     around = _around.get()
-    return around.call() if type(around) is _Asked else None
+    asked = around.outer if type(around) is _Generation else around
+    return asked.call() if type(asked) is _Asked else None
 
 
 def watch_generation(model: Any, tell_end: TellEnd) -> Callable[[], None]:
