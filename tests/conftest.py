@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +47,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
         runtime.close()
     deactivate()
     meter.default_recorder = None
+
+
+@pytest.fixture(autouse=True, scope="module")
+def litellm_leaves_nothing() -> Iterator[None]:
+    """Let go of the clients that LiteLLM keeps and never closes, lest another test be blamed."""
+    yield
+    kept = getattr(sys.modules.get("litellm"), "in_memory_llm_clients_cache", None)
+    if getattr(kept, "cache_dict", None):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            kept.flush_cache()
+            gc.collect()
 
 
 @pytest.fixture

@@ -171,6 +171,7 @@ def test_faults_never_reach_the_program(
     pytest.importorskip("mcp")
     monkeypatch.setattr("agentsight_tokens.faults._raises", False)
     monkeypatch.setattr(barrier, "_LONGEST_WAIT_UNANSWERED_SECONDS", 0.01)
+    monkeypatch.setattr(ours()._barrier, "_longest_seconds", 0.01)
     if not EXPECTED:
         EXPECTED.extend(program(kit))
     before = sum(fault_counts().values())
