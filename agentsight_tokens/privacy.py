@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from .config import TokenConfig
 
-__all__ = ["hashed_user_id"]
+__all__ = ["hashed_user_id", "stored_user_id"]
 
 _DIGITS: Final = 32
+_HASH: Final = re.compile(rf"[0-9a-f]{{{_DIGITS}}}")
 
 
 def hashed_user_id(user_id: str | None, config: TokenConfig) -> str | None:
@@ -20,3 +22,8 @@ def hashed_user_id(user_id: str | None, config: TokenConfig) -> str | None:
 
     key = (config.hash_key or "").encode()
     return hmac.new(key, user_id.encode(), "sha256").hexdigest()[:_DIGITS]
+
+
+def stored_user_id(user_id: str, config: TokenConfig) -> str:
+    """Return what a user's id, or its hash as reports show it, is in the store."""
+    return (not _HASH.fullmatch(user_id) and hashed_user_id(user_id, config)) or user_id

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dirty_equals import IsPartialDict
+from dirty_equals import IsPartialDict, IsStr
 from inline_snapshot import snapshot
 from typer.testing import CliRunner, Result
 
@@ -280,6 +280,24 @@ def test_limited_reports_keep_their_total() -> None:
     assert len(rows("report", "--by", "model", "--limit", "1")) == 1
     assert "2 more rows" in done.stdout
     assert "total   4" in re.sub(" +", "   ", done.stdout)
+
+
+def test_a_user_whose_id_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The filter takes the id itself, hashed with the configured key, or what reports show."""
+    monkeypatch.setenv("AGENTSIGHT_HASH_USER_IDS", "1")
+    monkeypatch.setenv("AGENTSIGHT_HASH_KEY", "a long random key")
+    with ConversationTracker() as tracker:
+        for user, tokens in (("ana@example.com", 5), ("ben@example.com", 7)):
+            with tracker.attribution(user_id=user):
+                tracker.track_token_usage(tokens)
+        assert tracker.send_tracked_data(wait=20).status == "delivered"
+
+    (found,) = rows("report", "--by", "user", "--user", "ana@example.com")
+
+    assert found == IsPartialDict(user_id=IsStr(regex="[0-9a-f]{32}"), input_tokens=5)
+    assert rows("report", "--by", "user", "--user", found["user_id"]) == [found]
+    assert rows("calls", "--user", "ben@example.com")[0]["input_tokens"] == 7
+    assert rows("calls", "--user", "zoe") == []
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final, get_args
 
 import typer
 
+from agentsight_tokens.config import TokenConfig
+from agentsight_tokens.privacy import stored_user_id
 from agentsight_tokens.usage import CallStatus, Operation
 
 from .times import read_time, read_zone
@@ -41,7 +43,7 @@ class Selection:
 _FILTERS: Final = {
     "conversation": ("conversation_id", "Only this conversation."),
     "session": ("session_id", "Only this session."),
-    "user": ("user_id", "Only this user."),
+    "user": ("user_id", "Only this user, also where ids are hashed."),
     "org": ("org_id", "Only this organisation."),
     "agent": ("agent", "Only this agent."),
     "feature": ("feature", "Only this feature."),
@@ -95,6 +97,8 @@ def _selection(chosen: dict[str, Any]) -> Selection:
             )
     where = {column: chosen[option] or None for option, (column, _) in _FILTERS.items()}
     where |= {"since": since, "until": until}
+    if where["user_id"] is not None:
+        where["user_id"] = stored_user_id(where["user_id"], TokenConfig())
     return Selection(
         where={name: value for name, value in where.items() if value is not None},
         zone=zone,
