@@ -21,6 +21,8 @@ VARIABLES: Final[dict[str, str]] = {}
 """The environment variable of each field of `TokenConfig`."""
 
 _LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_FLAGS: Final = {"on": "1", "yes": "1", "off": "0", "no": "0"}
+"""Words of flags, besides those of JSON and 1 and 0."""
 _CHOICES: Final = {
     "on_limit": ("error", "warning", "off"),
     "on_store_error": ("local_share", "open", "closed"),
@@ -54,7 +56,8 @@ _declared: list[str] = []
 
 
 def _flag(text: str) -> bool:
-    return msgspec.convert(text.lower(), bool, strict=False)
+    word = text.strip().lower()
+    return msgspec.convert(_FLAGS.get(word, word), bool, strict=False)
 
 
 def _number(text: str) -> float:

@@ -34,6 +34,20 @@ def test_the_environment_wins_over_the_default(monkeypatch: pytest.MonkeyPatch) 
     assert TokenConfig(api_key="given").api_key == "given"
 
 
+@pytest.mark.parametrize(
+    ("word", "is_on"),
+    [("on", True), ("Yes", True), ("true", True), ("1", True)]
+    + [("off", False), ("No", False), ("FALSE", False), ("0", False)],
+)
+def test_a_flag_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, word: str, *, is_on: bool
+) -> None:
+    """`on` and `off`, as the README has it, are understood."""
+    monkeypatch.setenv("AGENTSIGHT_WIRE_TAPS", word)
+
+    assert TokenConfig().wire_taps is is_on
+
+
 def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty variable leaves the default."""
     monkeypatch.setenv("AGENTSIGHT_OUTBOX_MAX_MB", "")
