@@ -81,11 +81,11 @@ class Meter:
         """
         call = self._bound(handler, operation, model, provider)
         scope = call.scope
-        named = (
-            {field: metadata[key] for key, field in _METADATA_FIELDS.items() if key in metadata}
-            if metadata
-            else {}
-        )
+        named: dict[str, Any] = {}
+        if metadata and not _METADATA_FIELDS.keys().isdisjoint(metadata):
+            named = {
+                field: metadata[key] for key, field in _METADATA_FIELDS.items() if key in metadata
+            }
         if agent and not scope.agent:
             named.setdefault("agent", agent)
         if named:
@@ -176,9 +176,12 @@ class Meter:
 
     def _nest(self, call: OpenCall) -> bool:
         """Put a call that begins now inside the one around it, if there is one."""
-        if nest(call, calls_begun_together(call)):
+        together = calls_begun_together(call)
+        if together and nest(call, together):
             return True
         found = [each for find in self.finders if (each := find()) is not None]
+        if not found:
+            return False
         if nest(call, found):
             return True
         # Of its own handler, one that another conversation has in between is not its own.

@@ -10,6 +10,8 @@ from datetime import datetime, timezone
 from threading import RLock
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+import msgspec
+
 from .budgets.request import CallRequest
 from .faults import contained
 from .ids import time_ordered_id
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CallEnd", "Hold", "OpenCall", "Recorder", "calls_begun_together", "nest", "surround"]
 
-MOST_CALLS_AROUND: Final = 4096
+MOST_CALLS_AROUND: Final = 256
 """How many calls that have not ended a context remembers."""
 
 # Reentrant: the garbage collector may end a stream, and so finish its call, anywhere.
@@ -40,7 +42,7 @@ class Recorder(Protocol):
         """Price, keep and count a record; None when the call was counted before."""
 
 
-class CallEnd(NamedTuple):
+class CallEnd(msgspec.Struct, frozen=True, gc=False):
     """How a call ended, as its handler tells it."""
 
     usage: TokenUsage | None
@@ -72,54 +74,36 @@ class OpenCall:
     the outermost, and settled with the record.
     """
 
-    __slots__ = (
-        "attribution",
-        "began",
-        "depth",
-        "earlier",
-        "first_token_at",
-        "handler",
-        "has_record",
-        "hold",
-        "inner",
-        "is_finished",
-        "model",
-        "operation",
-        "outer",
-        "provider",
-        "recorder",
-        "scope",
-        "told",
-        "tool_name",
-    )
+    # Defaults stand on the class, because most calls change none of them.
+    first_token_at: float | None = None
+    is_finished = False
+    """Whether the call was finished or dropped."""
+    has_record = False
+    """Whether a call nearer the wire has recorded what this one used."""
+    inner: OpenCall | None = None
+    outer: OpenCall | None = None
+    told: CallEnd | None = None
+    """What the handler told while the inner call was not through."""
+    earlier: OpenCall | None = None
+    """The call that began before it in the same context and had not ended."""
+    depth = 0
+    """How many of those there are."""
+    hold: Hold | None = None
+    """What the request under way holds of the budgets; only the outermost call has one."""
+    attribution: object = None
+    """What was in force when it began, to tell what belongs to it from what came later."""
+    model: str | None = None
+    provider: str | None = None
+    tool_name: str | None = None
 
     def __init__(
         self, recorder: Recorder | None, scope: Scope, *, handler: str, operation: Operation
     ) -> None:
         self.recorder = recorder
-        self.began = time.perf_counter()
-        self.first_token_at: float | None = None
-        self.is_finished = False
-        """Whether the call was finished or dropped."""
-        self.has_record = False
-        """Whether a call nearer the wire has recorded what this one used."""
-        self.inner: OpenCall | None = None
-        self.outer: OpenCall | None = None
-        self.told: CallEnd | None = None
-        """What the handler told while the inner call was not through."""
-        self.earlier: OpenCall | None = None
-        """The call that began before it in the same context and had not ended."""
-        self.depth = 0
-        self.hold: Hold | None = None
-        """What the request under way holds of the budgets; only the outermost call has one."""
-        self.attribution: object = None
-        """What was in force when it began, to tell what belongs to it from what came later."""
         self.scope = scope
         self.handler = handler
         self.operation: Operation = operation
-        self.model: str | None = None
-        self.provider: str | None = None
-        self.tool_name: str | None = None
+        self.began = time.perf_counter()
 
     def first_token(self) -> None:
         """Note the time of the first token; later calls change nothing."""
@@ -192,18 +176,20 @@ class OpenCall:
         Returns:
             The record; None where another call has it, or will have it.
         """
+        if usage is None:
+            unreported_reason = unreported_reason or "provider_silent"
+        else:
+            unreported_reason = None
         end = CallEnd(
-            usage=usage,
-            model=model or self.model,
-            provider=provider or self.provider,
-            status=status,
-            source=source,
-            unreported_reason=(
-                None if usage is not None else unreported_reason or "provider_silent"
-            ),
-            response_id=response_id,
-            service_tier=service_tier,
-            error_type=error_type,
+            usage,
+            model or self.model,
+            provider or self.provider,
+            status,
+            source,
+            unreported_reason,
+            response_id,
+            service_tier,
+            error_type,
         )
         with _nesting_lock:
             told, hold = self._close(end)
@@ -306,10 +292,8 @@ def _give_back(hold: Hold | None) -> None:
 
 def surround(call: OpenCall) -> None:
     """Let the calls that begin in this context from now on be inside this one."""
-    earlier = _newest.get()
     # A sibling begun before may still wait for its request, as in a batch.
-    while earlier is not None and earlier.is_finished:
-        earlier = earlier.earlier
+    earlier = _first_open(_newest.get())
     if earlier is not None and earlier.depth < MOST_CALLS_AROUND:
         call.earlier = earlier
         call.depth = earlier.depth + 1
@@ -324,13 +308,21 @@ def calls_begun_together(call: OpenCall) -> list[OpenCall]:
     requests of another conversation, or for another tracker, are not its own.
     """
     found = []
-    each = _newest.get()
+    each = _first_open(_newest.get())
     while each is not None:
         if each.attribution is call.attribution and each.recorder is call.recorder:
             found.append(each)
+        each.earlier = _first_open(each.earlier)
         each = each.earlier
     found.reverse()
     return found
+
+
+def _first_open(call: OpenCall | None) -> OpenCall | None:
+    """Return the call, or the one begun before it that has not ended."""
+    while call is not None and call.is_finished:
+        call = call.earlier
+    return call
 
 
 def nest(call: OpenCall, candidates: Iterable[OpenCall], *, is_sure: bool = False) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from agentsight_tokens import ConversationTracker, TokenUsage, UsageRecord
 from agentsight_tokens.meter import meter
-from agentsight_tokens.open_call import _newest
+from agentsight_tokens.open_call import MOST_CALLS_AROUND, _newest
 
 
 def usage(tokens: int) -> TokenUsage:
@@ -206,3 +206,25 @@ def test_calls_without_a_tracker_are_nobodys() -> None:
     meter.begin_on_wire("sdk").finish(usage(1))
 
     assert framework.finish(usage(1)) is None
+
+
+def test_a_context_remembers_few_calls_that_never_end(tracker: ConversationTracker) -> None:
+    """A framework that closes nothing makes neither memory nor the next call grow."""
+    for _ in range(3 * MOST_CALLS_AROUND):
+        meter.begin("framework")
+
+    remembered, call = 0, _newest.get()
+    while call is not None:
+        remembered, call = remembered + 1, call.earlier
+    assert remembered <= MOST_CALLS_AROUND + 1
+
+
+def test_calls_that_have_ended_leave_their_context(tracker: ConversationTracker) -> None:
+    """Also those that began before one that has not."""
+    calls = [meter.begin("framework") for _ in range(9)]
+    for call in calls[:-1]:
+        call.finish(usage(1))
+
+    meter.begin_on_wire("sdk")
+
+    assert calls[-1].earlier is None
