@@ -176,17 +176,13 @@ class OpenCall:
         Returns:
             The record; None where another call has it, or will have it.
         """
-        if usage is None:
-            unreported_reason = unreported_reason or "provider_silent"
-        else:
-            unreported_reason = None
         end = CallEnd(
             usage,
             model or self.model,
             provider or self.provider,
             status,
             source,
-            unreported_reason,
+            None if usage is not None else unreported_reason or "provider_silent",
             response_id,
             service_tier,
             error_type,

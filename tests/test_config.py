@@ -36,8 +36,10 @@ def test_the_environment_wins_over_the_default(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("word", "is_on"),
-    [("on", True), ("Yes", True), ("true", True), ("1", True)]
-    + [("off", False), ("No", False), ("FALSE", False), ("0", False)],
+    [
+        *((word, True) for word in ("on", "Yes", "true", "1")),
+        *((word, False) for word in ("off", "No", "FALSE", "0")),
+    ],
 )
 def test_a_flag_is_told_in_words(
     monkeypatch: pytest.MonkeyPatch, word: str, *, is_on: bool
