@@ -12,6 +12,8 @@ from opentelemetry import context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from requests import PreparedRequest, RequestException, Response, Session
 
+from agentsight_tokens.config import environment_variables
+
 __all__ = ["NotingSession", "unnoticed"]
 
 _LOGGERS: Final = (
@@ -32,9 +34,9 @@ class NotingSession(Session):
     Remembers the last answer, which the exporter reduces to success or failure.
 
     Args:
-        only_headers: Those that may be sent beside what every request has. The exporter adds
-            the ones of `OTEL_EXPORTER_OTLP_HEADERS`, which hold the key of another collector.
-            None for all.
+        only_headers: Those of a vendor, sent beside what every request has. What
+            `OTEL_EXPORTER_OTLP_*` say of another collector, its key and its certificates, is
+            not the vendor's. None if the collector is the one that they speak of.
     """
 
     def __init__(self, only_headers: Collection[str] | None = None) -> None:
@@ -57,6 +59,8 @@ class NotingSession(Session):
     def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
         """Send a request, but to nobody whom the collector points to."""
         if self._allowed is not None:
+            kwargs["cert"] = None
+            kwargs["verify"] = environment_variables().get("REQUESTS_CA_BUNDLE", True)
             for name in [name for name in request.headers if name.lower() not in self._allowed]:
                 del request.headers[name]
         kwargs["allow_redirects"] = False

@@ -43,6 +43,8 @@ class Backend:
         self.hangs = threading.Event()
         self.requests: list[tuple[Message, bytes]] = []
         """Headers and bodies, decompressed."""
+        self.connections = 0
+        """How many were accepted."""
         self.times: list[float] = []
         self.seen: Counter[str] = Counter()
         """How often each record came."""
@@ -73,6 +75,11 @@ class Backend:
             self._server.break_connections()
             self._server.server_close()
             self._server = None
+
+    def break_connections(self) -> None:
+        """Close what is open, as a server does that has waited for long enough."""
+        if self._server is not None:
+            self._server.break_connections()
 
     def close(self) -> None:
         self.hangs.clear()
@@ -113,6 +120,7 @@ class _Server(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._open.add(request)
+        self.backend.connections += 1
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
