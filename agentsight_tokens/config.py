@@ -12,7 +12,13 @@ import msgspec
 from .errors import ConfigurationError
 from .presets import PRESETS
 
-__all__ = ["COST_RATE_PREFIXES", "VARIABLES", "TokenConfig", "environment_variables"]
+__all__ = [
+    "COST_RATE_PREFIXES",
+    "VARIABLES",
+    "TokenConfig",
+    "environment_variables",
+    "share_metrics_in",
+]
 
 COST_RATE_PREFIXES: Final = ("MAMBA_COST_RATES__", "AGENTSIGHT_COST_RATES__")
 """Prefixes of the variables that carry a model's flat rate; the last one wins."""
@@ -33,6 +39,11 @@ _T = TypeVar("_T")
 def environment_variables() -> Mapping[str, str]:
     """Return the environment; an empty variable is unset."""
     return {name: value for name, value in os.environ.items() if value}
+
+
+def share_metrics_in(directory: str) -> None:
+    """Let prometheus_client, which reads the environment too, add up processes in a directory."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
 
 
 def _read(variable: str, kind: Callable[[str], _T], default: _T | None) -> _T | None:

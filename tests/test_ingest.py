@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from agentsight_tokens import Cycle
 from agentsight_tokens.backend.app import create_app
 from agentsight_tokens.backend.body import BodyLimits
+from agentsight_tokens.backend.endpoint import Limits
 from agentsight_tokens.backend.ingest import ingest
 from agentsight_tokens.backend.store import SQLiteStore
 from agentsight_tokens.cycle import encode_cycles
@@ -183,7 +184,7 @@ def test_the_server_wants_its_key(store: SQLiteStore) -> None:
 
 def test_bodies_are_bounded(store: SQLiteStore) -> None:
     """Neither a long body nor a bomb fills the memory, and what is no body is refused."""
-    app = create_app(store, body_limits=BodyLimits(1000, 10_000))
+    app = create_app(store, limits=Limits(BodyLimits(1000, 10_000)))
 
     assert request(app, b"x" * 1001)[0] == 413
     assert request(app, gzip.compress(b"x" * 20_000), content_encoding="gzip")[0] == 413

@@ -18,10 +18,10 @@ from agentsight_tokens.backend.analytics import newest_calls, usage_by
 from agentsight_tokens.backend.store.cycle_row import CYCLE_COLUMNS
 from agentsight_tokens.backend.store.partitions import partition_of
 from agentsight_tokens.backend.store.postgres import PostgreSQLStore
+from agentsight_tokens.backend.store.retention import months_ago
 from agentsight_tokens.backend.store.rollup import ROLLUP_COLUMNS
 from agentsight_tokens.backend.store.upgrading import HEAD, upgrade
 from agentsight_tokens.calls import CALL_COLUMNS, microseconds
-from agentsight_tokens.cli.db import months_ago
 from agentsight_tokens.errors import StorageError, UnstorableError
 from tests.postgres_kit import PostgreSQL
 from tests.records import AT, call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -15,24 +16,35 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .accounts import Accounts
-from .body import BodyLimits
-from .endpoint import ANYONE, Asked, Endpoint, Server
+from .endpoint import ANYONE, Asked, Endpoint, Limits, Server
 from .gate import access_of
+from .metrics import Metrics
 from .problem import Problem, answer_of_problem, answer_of_surprise
+from .rate_limit import RateLimit
 from .routes import ENDPOINTS
 from .store import Store
+from .store.retention import Retention
 
 __all__ = ["create_app"]
 
 _logger: Final = logging.getLogger("agentsight_tokens.server")
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+"""Of every answer that does not set its own."""
 
 
-def create_app(
+def create_app(  # noqa: PLR0913  # what a server is made of
     store: Store,
     *,
     api_key: str | None = None,
     is_open: bool = True,
-    body_limits: BodyLimits = BodyLimits(),  # noqa: B008  # it cannot be changed
+    limits: Limits = Limits(),  # noqa: B008  # it cannot be changed
+    metrics: Metrics | None = None,
+    keep_months: int | None = None,
     endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> Starlette:
     """
@@ -42,14 +54,30 @@ def create_app(
         store: Where everything is; it is closed when the server ends.
         api_key: A key of the default project beside those in the store.
         is_open: Whether everybody on this machine is let in as long as there is no key.
-        body_limits: How large and how slow a body may be.
+        limits: What one client may ask.
+        metrics: What the server counts itself in.
+        keep_months: The full months whose calls are kept; all if None.
         endpoints: What the server does.
     """
-    server = Server(store, Accounts(store), api_key, is_open, body_limits)
+    server = Server(
+        store=store,
+        accounts=Accounts(store),
+        metrics=metrics or Metrics(),
+        rate_limit=RateLimit(limits.requests_per_second),
+        endpoints=endpoints,
+        limits=limits,
+        api_key=api_key,
+        is_open=is_open,
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        retention = None if keep_months is None else Retention(store, keep_months)
+        if retention is not None:
+            retention.start()
         yield
+        if retention is not None:
+            retention.stop()
         store.close()
 
     return Starlette(
@@ -61,14 +89,40 @@ def create_app(
 
 def _route(endpoint: Endpoint, server: Server) -> Route:
     async def respond(request: Request) -> Response:
+        began = time.perf_counter()
+        status = 500
+        access = ANYONE
         try:
-            access = ANYONE
             if endpoint.scope is not None:
                 access = await run_in_threadpool(access_of, request, server, endpoint.scope)
-            return await endpoint.handler(Asked(request, server, access))
+                server.rate_limit.check(access)
+            response = await endpoint.handler(Asked(request, server, access))
+            for name, value in _HEADERS.items():
+                response.headers.setdefault(name, value)
+            status = response.status_code
+        except HTTPException as problem:
+            status = problem.status_code
+            raise
         except server.store.outages as error:
             # Nothing is acknowledged that is not on disk, so the client must keep it.
+            status = 503
+            server.metrics.outages.inc()
             _logger.warning("the store does not answer: %s", error)
             raise Problem(503, type(error).__name__, {"Retry-After": "1"}) from None
+        finally:
+            seconds = time.perf_counter() - began
+            server.metrics.requests.labels(endpoint.method, endpoint.path, status).inc()
+            server.metrics.seconds.labels(endpoint.method, endpoint.path).observe(seconds)
+            if _logger.isEnabledFor(logging.INFO):
+                facts = {
+                    "method": endpoint.method,
+                    "path": endpoint.path,
+                    "status": status,
+                    "seconds": round(seconds, 6),
+                    "project": access.project_id,
+                    "key": access.key_id,
+                }
+                _logger.info("request", extra={"facts": facts})
+        return response
 
     return Route(endpoint.path, respond, methods=[endpoint.method])

@@ -7,7 +7,7 @@ is made of the same list.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -17,10 +17,12 @@ from starlette.responses import Response
 from .accounts import Accounts
 from .api_key import Access, KeyScope
 from .body import BodyLimits, read_body
+from .metrics import Metrics
 from .problem import Problem
+from .rate_limit import RateLimit
 from .store import ProjectReader, Store
 
-__all__ = ["ANYONE", "Asked", "Endpoint", "Handler", "Server", "answer"]
+__all__ = ["ANYONE", "Asked", "Endpoint", "Handler", "Limits", "Server", "answer"]
 
 ANYONE: Final = Access(project_id=0, scopes=frozenset())
 """The access of a request that shows no key: to a project that nobody has."""
@@ -29,16 +31,27 @@ _T = TypeVar("_T")
 _Parameters = TypeVar("_Parameters", bound=msgspec.Struct)
 
 
+class Limits(NamedTuple):
+    """What one client may ask of the server."""
+
+    body: BodyLimits = BodyLimits()
+    requests_per_second: float | None = None
+    """Of each key, in each process; None for no limit."""
+
+
 class Server(NamedTuple):
     """What the endpoints share."""
 
     store: Store
     accounts: Accounts
-    api_key: str | None = None
+    metrics: Metrics
+    rate_limit: RateLimit
+    endpoints: Sequence[Endpoint]
+    limits: Limits
+    api_key: str | None
     """A key of the default project that may do everything and is in no table."""
-    is_open: bool = False
+    is_open: bool
     """Whether everybody is let into the default project as long as there is no key."""
-    body_limits: BodyLimits = BodyLimits()
 
 
 class Asked(NamedTuple):
@@ -55,13 +68,13 @@ class Asked(NamedTuple):
 
     async def body(self) -> bytes:
         """Return the body, decompressed; see `read_body`."""
-        return await read_body(self.request, self.server.body_limits)
+        return await read_body(self.request, self.server.limits.body)
 
     async def json(self, kind: type[_T]) -> _T:
         """Return the body, which is JSON, as a record."""
         try:
             return msgspec.json.decode(await self.body(), type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Problem(400, f"the body: {error}") from None
 
     def query(self, kind: type[_Parameters]) -> _Parameters:
@@ -93,8 +106,8 @@ class Endpoint(NamedTuple):
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     handler: Handler
-    scope: KeyScope | None
-    """What the key must be allowed; None where no key is asked for."""
+    scope: KeyScope | Literal["any"] | None
+    """What the key must be allowed; `any` if it must be valid only, None without a key."""
     summary: str
     """A sentence for the OpenAPI document."""
     body: Any = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,7 +12,6 @@ from starlette.responses import Response
 
 __all__ = ["Problem", "ProblemBody", "answer_of_problem", "answer_of_surprise"]
 
-_logger: Final = logging.getLogger("agentsight_tokens.server")
 _CODES: Final = {
     400: "invalid",
     401: "unauthorized",
@@ -52,8 +50,7 @@ def answer_of_problem(_: Request, problem: Exception) -> Response:
 
 
 def answer_of_surprise(_: Request, error: Exception) -> Response:
-    """Return the answer to a request at which the server itself failed."""
-    _logger.error("a request failed", exc_info=error)
+    """Return the answer to a request at which the server itself failed; uvicorn logs why."""
     return _answer(500, "internal", f"the server failed: {type(error).__name__}", None)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentsight_tokens.config import TokenConfig
+from agentsight_tokens.errors import StorageError
 
 if TYPE_CHECKING:
     from agentsight_tokens.backend.store import Store
@@ -35,11 +36,20 @@ def server_configuration(database_url: str | None, data_dir: str | None) -> Toke
 
 @contextlib.contextmanager
 def opened_store(config: TokenConfig) -> Iterator[Store]:
-    """Open the server's store for the time of a block."""
+    """
+    Open the server's store for the time of a block.
+
+    Raises:
+        StorageError: If it does not answer.
+    """
     from agentsight_tokens.backend.store import open_store
 
     store = open_store(config.database_url, config.directory)
     try:
         yield store
+    except StorageError:
+        raise
+    except store.outages as error:
+        raise StorageError(f"the store does not answer: {error}") from error
     finally:
         store.close()

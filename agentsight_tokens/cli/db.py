@@ -67,6 +67,8 @@ def expire(
 
       agentsight-tokens db expire --keep-months 13
     """
+    from agentsight_tokens.backend.store.retention import months_ago
+
     with opened_store(server_configuration(database_url, data_dir)) as store:
         calls = store.expire(months_ago(datetime.now(timezone.utc), keep_months))
     typer.echo(f"{calls:,} calls are forgotten")
@@ -92,9 +94,3 @@ def distribute(*, database_url: DatabaseURL = None, data_dir: DataDirectory = No
         with store.transaction() as transaction:
             tables = distribute(transaction)
     typer.echo(f"shared out: {', '.join(tables) or 'nothing that was not already'}")
-
-
-def months_ago(now: datetime, months: int) -> datetime:
-    """Return the first moment of the month that many months before this one."""
-    month = now.year * 12 + now.month - 1 - months
-    return datetime(month // 12, month % 12 + 1, 1, tzinfo=timezone.utc)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Annotated, Final
 
 import typer
 
+from agentsight_tokens.config import TokenConfig
 from agentsight_tokens.errors import ConfigurationError
 
 from .database import DatabaseURL, opened_store, server_configuration
@@ -14,9 +16,10 @@ from .embedded import DataDirectory
 __all__ = ["serve"]
 
 PORT: Final = 8765
+_BACKLOG: Final = 2048
 
 
-def serve(
+def serve(  # noqa: PLR0913  # the options of the command
     *,
     host: Annotated[
         str, typer.Option(help="The address to listen on; beyond this machine a key is needed.")
@@ -24,6 +27,17 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")
     ] = PORT,
+    workers: Annotated[
+        int, typer.Option(min=1, help="The processes that serve; more than one on PostgreSQL only.")
+    ] = 1,
+    rate_limit: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Requests a second that a key may make in each process."),
+    ] = None,
+    keep_months: Annotated[
+        int | None,
+        typer.Option(min=0, help="Forget calls older than so many full months; see `db expire`."),
+    ] = None,
     database_url: DatabaseURL = None,
     data_dir: DataDirectory = None,
 ) -> None:
@@ -33,7 +47,8 @@ def serve(
     Trackers deliver here when AGENTSIGHT_API_ENDPOINT names this server. Each call is stored
     once, however often it comes, and is acknowledged when it is on disk. Clients must show a
     key that `keys create` has made, or the one that AGENTSIGHT_API_KEY names here; as long as
-    there is none, everybody on this machine is let in.
+    there is none, everybody on this machine is let in. What the server has to say, a line for
+    each request included, is on stderr in JSON; AGENTSIGHT_LOG_LEVEL sets how much.
 
     [bold]Examples[/]
 
@@ -41,30 +56,57 @@ def serve(
 
       agentsight-tokens keys create production
       agentsight-tokens serve --host 0.0.0.0 --port 80
+
+      agentsight-tokens serve --database-url postgresql://localhost/agentsight --workers 4
     """
     config = server_configuration(database_url, data_dir)
     try:
-        import uvicorn
-
-        from agentsight_tokens.backend.accounts import Accounts
-        from agentsight_tokens.backend.app import create_app
         from agentsight_tokens.backend.gate import is_this_machine
+        from agentsight_tokens.backend.service import Service, run
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"the server needs {error.name}: pip install 'agentsight-tokens[server]'"
         ) from None
+    is_local = is_this_machine(host)
+    _check(config, is_local=is_local, host=host, workers=workers)
+    listener = _listener(host, port)
+    address = f"[{host}]" if ":" in host else host
+    typer.echo(f"listening on http://{address}:{listener.getsockname()[1]}")
+    service = Service(
+        database_url=config.database_url,
+        directory=str(config.directory),
+        api_key=config.api_key,
+        is_open=is_local,
+        requests_per_second=rate_limit,
+        keep_months=keep_months,
+        log_level=config.log_level,
+    )
+    run(service, listener, workers=workers)
+
+
+def _check(config: TokenConfig, *, is_local: bool, host: str, workers: int) -> None:
+    """Refuse to begin what cannot go on."""
+    from agentsight_tokens.backend.accounts import Accounts
+    from agentsight_tokens.backend.store.opening import is_postgresql
+
+    if workers > 1 and not is_postgresql(config.database_url):
+        raise ConfigurationError(
+            f"--workers {workers} needs PostgreSQL: a file of SQLite has one writer at a time, "
+            "which one process keeps busy"
+        )
     with opened_store(config) as store:
-        is_local = is_this_machine(host)
+        store.check()
         if config.api_key is None and not is_local and not Accounts(store).has_valid_key():
             raise ConfigurationError(
                 f"--host {host} lets other machines in, and there is no key that is valid: "
                 "agentsight-tokens keys create NAME"
             )
-        app = create_app(store, api_key=config.api_key, is_open=is_local)
-        settings = uvicorn.Config(
-            app, host=host, port=port, log_level="warning", access_log=False, timeout_keep_alive=60
-        )
-        listener = settings.bind_socket()
-        address = f"[{host}]" if ":" in host else host
-        typer.echo(f"listening on http://{address}:{listener.getsockname()[1]}")
-        uvicorn.Server(settings).run(sockets=[listener])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(_BACKLOG)  # whoever reads the address may come at once
+    return listener

@@ -1,9 +1,10 @@
 """What the server does, by subject; each module names its endpoints."""
 
+from .about import ENDPOINTS as ABOUT
 from .cycles import ENDPOINTS as CYCLES
 from .health import ENDPOINTS as HEALTH
 from .keys import ENDPOINTS as KEYS
 
 __all__ = ["ENDPOINTS"]
 
-ENDPOINTS = (*CYCLES, *KEYS, *HEALTH)
+ENDPOINTS = (*CYCLES, *KEYS, *HEALTH, *ABOUT)

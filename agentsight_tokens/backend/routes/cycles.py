@@ -32,6 +32,7 @@ async def post_cycles(asked: Asked) -> Response:
         receipts = await run_in_threadpool(take)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Problem(400, f"the body: {error}") from None
+    asked.server.metrics.count_receipts(receipts)
     return Response(encode_receipt(receipts), media_type="application/json")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -29,8 +29,10 @@ class Identity(msgspec.Struct):
 class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     """A key to be made."""
 
-    name: str
-    scopes: list[KeyScope] = msgspec.field(default_factory=lambda: ["ingest"])
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    scopes: Annotated[list[KeyScope], msgspec.Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: ["ingest"]
+    )
     expires_at: datetime | None = None
 
 
@@ -63,7 +65,9 @@ async def get_keys(asked: Asked) -> Response:
 
 
 async def post_key(asked: Asked) -> Response:
-    """Make a key of the project."""
+    """Make a key of the project; the first one is not made by whoever comes first."""
+    if asked.access.key_id is None and asked.server.api_key is None:
+        raise Problem(403, "make the first key on the server: agentsight-tokens keys create NAME")
     new = await asked.json(NewKey)
     create = partial(
         asked.server.accounts.create_key,
@@ -93,9 +97,7 @@ async def delete_key(asked: Asked) -> Response:
 
 
 ENDPOINTS: Final = (
-    Endpoint(
-        "GET", "/v1/project", get_project, "ingest", "Tell whose the key is.", result=Identity
-    ),
+    Endpoint("GET", "/v1/project", get_project, "any", "Tell whose the key is.", result=Identity),
     Endpoint("GET", "/v1/keys", get_keys, "admin", "List the project's keys.", result=Keys),
     Endpoint(
         "POST",
