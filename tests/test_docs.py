@@ -25,7 +25,7 @@ def code_of(page: Path) -> str:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if code_of(p)], ids=lambda page: page.stem)
 def test_what_a_page_shows_runs(page: Path, tmp_path: Path) -> None:
-    """Its blocks run as one program, and print the lines after `#>`, in their order."""
+    """Its blocks run as one program, and print the lines after `# >`, in their order."""
     code = code_of(page)
     for module in set(re.findall(r"^ *(?:from|import) (\w+)", code, re.MULTILINE)):
         if importlib.util.find_spec(module) is None:
@@ -50,7 +50,7 @@ def test_what_a_page_shows_runs(page: Path, tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     printed = iter(done.stdout.splitlines())
-    for line in re.findall(r"^ *#> ?(.*)$", code, re.MULTILINE):
+    for line in re.findall(r"^ *# > (.*)$", code, re.MULTILINE):
         assert line in printed, (line, done.stdout)
 
 
