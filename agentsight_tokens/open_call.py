@@ -15,7 +15,7 @@ import msgspec
 from .budgets.request import CallRequest
 from .faults import contained
 from .ids import time_ordered_id
-from .usage import CallStatus, Operation, Scope, Source, TokenUsage, UsageRecord
+from .usage import CallStatus, Operation, Scope, Source, TokenUsage, UnreportedReason, UsageRecord
 
 if TYPE_CHECKING:
     from .budgets.request import CallGuard
@@ -50,7 +50,7 @@ class CallEnd(msgspec.Struct, frozen=True, gc=False):
     provider: str | None
     status: CallStatus
     source: Source
-    unreported_reason: str | None
+    unreported_reason: UnreportedReason | None
     response_id: str | None
     service_tier: str | None
     error_type: str | None
@@ -154,7 +154,7 @@ class OpenCall:
         provider: str | None = None,
         status: CallStatus = "ok",
         source: Source = "provider",
-        unreported_reason: str | None = None,
+        unreported_reason: UnreportedReason | None = None,
         response_id: str | None = None,
         service_tier: str | None = None,
         error_type: str | None = None,

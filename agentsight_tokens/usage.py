@@ -22,6 +22,7 @@ __all__ = [
     "Scope",
     "Source",
     "TokenUsage",
+    "UnreportedReason",
     "UsageRecord",
     "checked_count",
     "pico_usd",
@@ -38,6 +39,25 @@ Operation = Literal["chat", "completion", "embedding", "other"]
 
 CallStatus = Literal["ok", "error", "cancelled", "partial"]
 """How the call ended; `partial` is a stream that broke after it had reported some usage."""
+
+UnreportedReason = Literal[
+    "provider_silent",
+    "stream_without_usage",
+    "error_without_usage",
+    "cancelled",
+    "run_never_closed",
+    "never_retrieved",
+]
+"""
+Why nobody knows what a call used.
+
+- `provider_silent`: the whole answer came and said nothing of its use.
+- `stream_without_usage`: the same of a stream that came to its end.
+- `error_without_usage`: the call failed after it was sent, and may have been billed.
+- `cancelled`: the program left before the use was told.
+- `run_never_closed`: the framework never told of the call's end.
+- `never_retrieved`: a response made in the background was never asked for.
+"""
 
 Source = Literal["provider", "estimated", "manual"]
 """Who says what was used."""
@@ -238,7 +258,11 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     status: CallStatus = "ok"
     source: Source = "provider"
     unreported_reason: str | None = None
-    """Why the provider never said what the call used; None when it did."""
+    """
+    Why the provider never said what the call used; None when it did.
+
+    An `UnreportedReason`, unless it was recorded by another version.
+    """
     cost_pico_usd: int | None = None
     """The cost in 10^-12 USD; None is unknown and is never 0."""
     prompt_cost_pico_usd: int | None = None

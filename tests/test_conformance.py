@@ -29,6 +29,10 @@ from agentsight_tokens.testing import LoopbackProvider
 pytestmark = [
     # llama-index-llms-anthropic 0.12 passes what anthropic 2 calls by another name.
     pytest.mark.filterwarnings("ignore:The 'output_format' parameter:DeprecationWarning"),
+    # llama-index-core 0.14 streams structured answers by pydantic's old names.
+    pytest.mark.filterwarnings(
+        "ignore:The `json` method is deprecated:pydantic.warnings.PydanticDeprecatedSince20"
+    ),
     # llama-index-workflows looks at every attribute of an agent.
     pytest.mark.filterwarnings("ignore:The `__fields:pydantic.warnings.PydanticDeprecatedSince20"),
     pytest.mark.filterwarnings(

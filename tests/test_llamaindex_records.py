@@ -111,7 +111,7 @@ def test_broken_stream_is_unreported(kit: Kit) -> None:
 
     assert (kit.record().status, kit.record().unreported_reason) == (
         "error",
-        "stream_without_usage",
+        "error_without_usage",
     )
 
 

@@ -15,7 +15,14 @@ from agentsight_tokens.errors import (
     UnknownResponseError,
 )
 from agentsight_tokens.extract import Extracted, extract_usage
-from agentsight_tokens.usage import USAGE_FIELDS, CallStatus, Source, TokenUsage, UsageRecord
+from agentsight_tokens.usage import (
+    USAGE_FIELDS,
+    CallStatus,
+    Source,
+    TokenUsage,
+    UnreportedReason,
+    UsageRecord,
+)
 
 __all__ = ["Outcome", "UsageReader", "failed", "label", "merged", "read_answer", "told_by_texts"]
 
@@ -34,7 +41,7 @@ class Outcome(NamedTuple):
     provider: str | None = None
     status: CallStatus = "ok"
     source: Source = "provider"
-    unreported_reason: str | None = None
+    unreported_reason: UnreportedReason | None = None
     response_id: str | None = None
     service_tier: str | None = None
     error_type: str | None = None

@@ -12,7 +12,7 @@ from typing import Any, Final
 from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.extract import Extracted
 from agentsight_tokens.meter import Asked, Meter, OpenCall
-from agentsight_tokens.usage import CallStatus, TokenUsage
+from agentsight_tokens.usage import CallStatus, TokenUsage, UnreportedReason
 from agentsight_tokens_wire.errors import is_unbilled
 
 from .answers import Source, find_source, is_first_token, lacks_cache, read_answer
@@ -147,7 +147,7 @@ class CallTable:
             return
         if response is not None:
             call.observe(response)
-        reason = "stream_without_usage" if call.is_stream else "provider_silent"
+        reason: UnreportedReason = "stream_without_usage" if call.is_stream else "provider_silent"
         self._finish(call, status="ok", reason=reason)
 
     def fail(self, span_id: str | None, error: BaseException) -> None:
@@ -163,15 +163,14 @@ class CallTable:
         elif call.is_untouched and is_unbilled(error):
             call.open.finish(TokenUsage(), status="error", error_type=name)
         else:
-            reason = "stream_without_usage" if not call.is_untouched else "provider_silent"
-            self._finish(call, status="error", reason=reason, error_type=name)
+            self._finish(call, status="error", reason="error_without_usage", error_type=name)
 
     def abandon(self, call: Call) -> None:
         """Finish a call whose stream is gone without any event, or that is older than all."""
         if call.is_untouched and call.open.inner is None and sends_lazily(type(call.span.instance)):
             call.open.drop()
             return
-        reason = "run_never_closed" if call.is_untouched else "cancelled"
+        reason: UnreportedReason = "run_never_closed" if call.is_untouched else "cancelled"
         self._finish(call, status="cancelled", reason=reason)
 
     def clear(self) -> None:
@@ -198,7 +197,12 @@ class CallTable:
             self.abandon(call)
 
     def _finish(
-        self, call: Call, *, status: CallStatus, reason: str, error_type: str | None = None
+        self,
+        call: Call,
+        *,
+        status: CallStatus,
+        reason: UnreportedReason,
+        error_type: str | None = None,
     ) -> None:
         answer = read_answer(call.source, call.raw, call.first, call.open.provider)
         usage = answer.usage or None

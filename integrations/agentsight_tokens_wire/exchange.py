@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.extract import Extracted
 from agentsight_tokens.meter import OpenCall
-from agentsight_tokens.usage import CallStatus, Operation, TokenUsage
+from agentsight_tokens.usage import CallStatus, Operation, TokenUsage, UnreportedReason
 
 from .answers import Answer, read_json
 from .errors import CANCELLATIONS, is_unbilled
@@ -50,7 +50,7 @@ class _Ending(NamedTuple):
     """How a call ended."""
 
     status: CallStatus
-    reason: str
+    reason: UnreportedReason
     """Why there is no usage, if there is none."""
     error_type: str | None = None
     is_partial: bool = False
