@@ -121,7 +121,7 @@ def test_the_first_refusal_is_the_last_alert(
 
     assert [(a.level, a.used, a.limit) for a in alerts] == [(1.0, 700, 1000)]
     assert caplog.messages == [
-        "budget of all calls at 100%: used 700 tokens of 1,000 tokens per day"
+        "budget of all calls has refused a call: used 700 tokens of 1,000 tokens per day"
     ]
 
 
@@ -134,7 +134,10 @@ def test_money_is_refused_and_told_in_usd(
     with pytest.raises(BudgetExceededError):
         manager.reserve(1, 3, org_id="acme")
 
-    assert alerts[0].message == "budget of org 'acme' at 100%: used $0.00 of $2.50 per month"
+    assert (
+        alerts[0].message
+        == "budget of org 'acme' has refused a call: used $0.00 of $2.50 per month"
+    )
     assert str(alerts[0].resets_at) == "2026-02-01 00:00:00+00:00"
 
 

@@ -40,7 +40,10 @@ class BudgetAlert(NamedTuple):
         whose = owner_text(self.scope, self.entity_id)
         used = amount_text(self.used, self.unit)
         limit = amount_text(self.limit, self.unit)
-        return f"budget of {whose} at {self.level:.0%}: used {used} of {limit} per {self.window}"
+        what = f"at {self.level:.0%}"
+        if self.level >= 1 and self.used < self.limit:  # running calls hold the rest
+            what = "has refused a call"
+        return f"budget of {whose} {what}: used {used} of {limit} per {self.window}"
 
 
 AlertCallback = Callable[[BudgetAlert], object]
