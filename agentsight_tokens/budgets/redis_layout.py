@@ -64,7 +64,8 @@ def packed(
         for number in numbers:
             window = windows[number]
             plan += _facts(window, is_seen=any(sightings.of(window)))
-            holds.append(f"{key}\n{_slot(window)}\n{window.start}")
+            name = key if number == numbers[0] else "="
+            holds.append(f"{name}\n{_slot(window)}\n{window.start}")
     return Packed(
         list(by_key),
         msgspec.msgpack.encode(plan),

@@ -26,6 +26,7 @@ __all__ = ["RedisStore"]
 _PREFIX: Final = "{agentsight-budgets}:"
 _MOST_TRIES: Final = 8
 _LOST: Final = -2
+_encoder: Final = msgspec.msgpack.Encoder()
 
 
 class RedisStore:
@@ -195,7 +196,7 @@ class RedisStore:
         of_windows: Packed = windows.handle or self._pack(windows)
         seen = [self._sightings.of(windows[number]) for number in of_windows.order]
         numbers = [number for used in seen for number in in_micro(used)]
-        return self._ask("restore", windows, seen=msgspec.msgpack.encode(numbers))[1]
+        return self._ask("restore", windows, seen=_encoder.encode(numbers))[1]
 
     def _ask_to_hold(self, reservation: Reservation, *, is_forced: bool = False) -> int:
         windows = reservation.windows
@@ -207,9 +208,7 @@ class RedisStore:
             self._reserve,
             (self._leases, self._leases, *of_windows.keys),
             (
-                "" if self._clock is None else int(self._clock() * 1000),
-                int(reservation.lease_seconds * 1000),
-                *amounts,
+                self._numbers_of(amounts, int(reservation.lease_seconds * 1000)),
                 _lease(reservation, amounts, of_windows),
                 of_windows.plan,
                 how,
@@ -244,9 +243,7 @@ class RedisStore:
                 *of_windows.keys,
             ),
             (
-                "" if self._clock is None else int(self._clock() * 1000),
-                lease_ms,
-                *in_micro(amounts),
+                self._numbers_of(in_micro(amounts), lease_ms),
                 lease,
                 of_windows.plan,
                 operation,
@@ -268,6 +265,10 @@ class RedisStore:
         if self._late:
             self._settle_late()
         return answer
+
+    def _numbers_of(self, amounts: tuple[int, int, int], lease_ms: int) -> bytes:
+        now = 0 if self._clock is None else int(self._clock() * 1000)
+        return _encoder.encode((now, lease_ms, *amounts))
 
     def _hear(self, redis_ms: int) -> None:
         if redis_ms > -_LOST:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
-from typing import Final
+from typing import Final, NamedTuple
 
 from agentsight_tokens.errors import StorageError
 from agentsight_tokens.ids import time_ordered_id
@@ -52,6 +52,21 @@ INSERT INTO windows VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
   keep_until = max(keep_until, excluded.keep_until)"""
 
 _Run = Callable[..., sqlite3.Cursor]
+
+
+class _Prepared(NamedTuple):
+    """The statements for windows, made once for each plan."""
+
+    names: list[str]
+    """The ids of the windows."""
+    all_names: list[str]
+    """The same, and the earlier slices of those that slide."""
+    lines: str
+    """What a lease says of the windows that it holds."""
+    select: str
+    update: str
+    are_there: bool = False
+    """Whether the file was seen to have a row of each window."""
 
 
 class SQLiteStore:
@@ -254,13 +269,25 @@ def _marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
-def _counts(run: _Run, windows: Sequence[Window]) -> list[Counts]:
+def _prepared(windows: WindowSet) -> _Prepared:
+    found: _Prepared | None = windows.handle
+    if found is None:
+        names = [window.id for window in windows]
+        all_names = [*names, *(name for window in windows for name in window.earlier)]
+        found = windows.handle = _Prepared(
+            names,
+            all_names,
+            "\n".join(names),
+            f"SELECT * FROM windows WHERE id IN ({_marks(len(all_names))})",  # noqa: S608  # marks only
+            f"{_UPDATE} WHERE id IN ({_marks(len(names))})",
+        )
+    return found
+
+
+def _counts(run: _Run, windows: WindowSet) -> list[Counts]:
     """Return what is counted in each window, the slices of those that slide added up."""
-    names = [window.id for window in windows]
-    for window in windows:
-        names += window.earlier
-    select = f"SELECT * FROM windows WHERE id IN ({_marks(len(names))})"  # noqa: S608  # marks only
-    rows = {row[0]: row[1:5] for row in run(select, names)}
+    prepared = _prepared(windows)
+    rows = {row[0]: row[1:5] for row in run(prepared.select, prepared.all_names)}
     counts = []
     for window in windows:
         row = rows.get(window.id, _NOTHING)
@@ -271,7 +298,7 @@ def _counts(run: _Run, windows: Sequence[Window]) -> list[Counts]:
     return counts
 
 
-def _used(run: _Run, windows: Sequence[Window]) -> list[Used]:
+def _used(run: _Run, windows: WindowSet) -> list[Used]:
     return [counts[:2] for counts in _counts(run, windows)]
 
 
@@ -280,25 +307,24 @@ def _hold(run: _Run, reservation: Reservation) -> None:
     if not reservation.id:
         reservation.id = time_ordered_id()
     tokens, pico = reservation.tokens, reservation.pico_usd
-    names = "\n".join([window.id for window in windows])
     run(
         "INSERT INTO leases VALUES (?, ?, ?, ?, ?)",
-        (reservation.id, reservation.lease_until, tokens, pico, names),
+        (reservation.id, reservation.lease_until, tokens, pico, _prepared(windows).lines),
     )
     _change(run, windows, (0, 0, tokens, pico))
 
 
 def _change(run: _Run, windows: WindowSet, by: tuple[int, int, int, int]) -> None:
     """Add to what is counted in windows; those that are not there begin at 0."""
-    names = [window.id for window in windows]
-    if windows.handle is not None:
-        update = f"{_UPDATE} WHERE id IN ({_marks(len(names))})"
+    prepared = _prepared(windows)
+    names, update = prepared.names, prepared.update
+    if prepared.are_there:
         if run(update, (*by, *names)).rowcount == len(names):
             return
         run(update, (*[-count for count in by], *names))  # the file was emptied meanwhile
     for window in windows:
         run(_UPSERT, (window.id, *by, window.keep_until))
-    windows.handle = names
+    windows.handle = prepared._replace(are_there=True)
 
 
 def _end_leases(run: _Run, now: float) -> bool:

@@ -4,23 +4,24 @@
 -- doubles {slot, start, tokens, micro-USD, pico-USD, and the same three of what is used}. The
 -- first three are the sum of used and held. Money is in two numbers, because a double has 53 bits.
 -- The slot tells the windows of an owner apart; an entry of a slot that has begun again is dropped.
--- A lease is its id, tokens, micro-USD, pico-USD, and then in turn a key, a slot and a start.
+-- A lease is its id, tokens, micro-USD, pico-USD, and then in turn a key, a slot and a start; the
+-- key is `=` where it is that of the window before.
 --
 -- KEYS[1] is the sorted set of leases by the millisecond in which each ends, KEYS[2] remembers for
 -- a while that this call was settled, and the others hold windows.
--- ARGV[1] is the clock in milliseconds, empty for this server's; ARGV[2] the milliseconds of the
--- lease; ARGV[3] to [5] are tokens, micro-USD and pico-USD, ARGV[6] is the lease, and ARGV[7] the
--- windows, a list of numbers: the millisecond in which the first of them ends, and of each key its
--- number of windows, the milliseconds to keep it, and of each window seven: slot, start, first
--- start that counts, most tokens, most micro-USD, most pico-USD, whether use was seen in it.
+-- Few arguments come, because a client takes longer for many than a script does to take them apart.
+-- ARGV[1] is a list of numbers: the clock in milliseconds, 0 for this server's, the milliseconds of
+-- the lease, tokens, micro-USD and pico-USD. ARGV[2] is the lease, and ARGV[3] the windows, a list
+-- of numbers: the millisecond in which the first of them ends, and of each key its number of
+-- windows, the milliseconds to keep it, and of each window seven: slot, start, first start that
+-- counts, most tokens, most micro-USD, most pico-USD, whether use was seen in it.
 
 local SIZE = 8
 local FACTS = 7
 local MICRO = 1000000
-local tokens, micro, pico, lease = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
-local plan = cmsgpack.unpack(ARGV[7])
-local now = tonumber(ARGV[1])
-if not now then
+local now, lease_ms, tokens, micro, pico = unpack(cmsgpack.unpack(ARGV[1]))
+local lease, plan = ARGV[2], cmsgpack.unpack(ARGV[3])
+if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end

@@ -1,8 +1,9 @@
--- Holds what a call may use at most in all its windows, or in none. ARGV[8] is `force` to hold
--- without a look, and `new` to keep the keys for longer. Answers with the time if it holds, -1 if it does not fit, -2 if something that
--- was seen used is lost, and with the negative time if the windows are not those of now.
+-- Holds what a call may use at most in all its windows, or in none. ARGV[4] is `force` to hold
+-- without a look, and `new` to keep the keys for longer. Answers with the time if it holds, -1 if it
+-- does not fit, -2 if something that was seen used is lost, and with the negative time if the
+-- windows are not those of now.
 
-local is_forced = ARGV[8] == 'force'
+local is_forced = ARGV[4] == 'force'
 if not is_forced and now >= plan[1] then return -now end
 
 local keys = {}
@@ -13,7 +14,7 @@ local p = 2
 for i = 1, #keys do
   local entries = entries_of(values[i])
   local windows = plan[p]
-  if not values[i] or ARGV[8] == 'new' then keep_ms[i] = plan[p + 1] end
+  if not values[i] or ARGV[4] == 'new' then keep_ms[i] = plan[p + 1] end
   p = p + 2
   for _ = 1, windows do
     local slot, start, first = plan[p], plan[p + 1], plan[p + 2]
@@ -42,7 +43,7 @@ for i = 1, #keys do
 end
 
 -- A client that lost the answer asks again; it holds once.
-if redis.call('ZADD', KEYS[1], 'NX', now + ARGV[2], lease) == 1 then
+if redis.call('ZADD', KEYS[1], 'NX', now + lease_ms, lease) == 1 then
   for i = 1, #keys do write(keys[i], changed[i], keep_ms[i]) end
 end
 return now

@@ -1,9 +1,9 @@
--- Counts what was used, and says what is counted in each window. ARGV[8] is the operation: settle,
--- add, renew, read or restore; ARGV[9] is what was seen used, for restore. Answers with a word, the
+-- Counts what was used, and says what is counted in each window. ARGV[4] is the operation: settle,
+-- add, renew, read or restore; ARGV[5] is what was seen used, for restore. Answers with a word, the
 -- time, and of each window tokens, micro-USD and pico-USD of what is used, and of the sum with what
 -- is held.
 
-local operation = ARGV[8]
+local operation = ARGV[4]
 
 local function lines_of(value)
   local lines = {}
@@ -13,13 +13,15 @@ end
 
 local function give_back(value)
   local lines = lines_of(value)
+  local key
   for i = 5, #lines, 3 do
+    if lines[i] ~= '=' then key = lines[i] end
     local slot, start = tonumber(lines[i + 1]), tonumber(lines[i + 2])
-    local entries = entries_of(redis.call('GET', lines[i]))
+    local entries = entries_of(redis.call('GET', key))
     for at = 1, #entries, SIZE do
       if entries[at] == slot and entries[at + 1] == start then
         add(entries, at, 2, -lines[2], -lines[3], -lines[4])
-        write(lines[i], entries)
+        write(key, entries)
       end
     end
   end
@@ -88,7 +90,7 @@ end
 
 -- Raises what is used to what a client has seen used, after the server lost it.
 local function restore()
-  local seen = cmsgpack.unpack(ARGV[9])
+  local seen = cmsgpack.unpack(ARGV[5])
   each(function(entries, p, number)
     local at = own_entry(entries, p)
     if not at then return false end
@@ -115,7 +117,7 @@ elseif operation == 'restore' then
   restore()
 elseif operation == 'renew' then
   if redis.call('ZSCORE', KEYS[1], lease) then
-    redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], lease)
+    redis.call('ZADD', KEYS[1], 'XX', now + lease_ms, lease)
   else
     word = 'gone'
   end
