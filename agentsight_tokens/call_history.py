@@ -31,7 +31,7 @@ from .usage import UsageRecord
 
 __all__ = ["CallHistory"]
 
-FOLD_CALLS: Final = 500
+FOLD_CALLS: Final = 100
 """How many calls a fold takes over in one transaction."""
 
 _logger: Final = logging.getLogger("agentsight_tokens")

@@ -30,6 +30,8 @@ __all__ = [
     "is_full",
 ]
 
+SEALED_CYCLES: Final = 500
+"""How many cycles are sealed in one transaction, where their number is not the caller's."""
 PRUNED_CYCLES: Final = 500
 """How many cycles are forgotten in one transaction."""
 
@@ -81,18 +83,38 @@ class Ledger(CallHistory, Parcels):
         """
         self.fold()
         with self._transaction(durable=True):
-            return self._seal(f"sequence IN {_LISTED}", sequences, sealed_by)
+            return self._seal(sequences, sealed_by)
 
     @repairing
-    def seal_the_rest(self, *, sealed_by: SealedBy, still_open: Iterable[int] = ()) -> int:
-        """Seal every cycle that is not; those still open excepted; return how many there were."""
-        self.fold()
-        unsealed = f"sequence NOT IN {_LISTED} AND sequence NOT IN (SELECT sequence FROM cycles)"  # noqa: S608  # our own text
-        spared = tuple(still_open)
-        if not self._all(f"SELECT 1 FROM calls WHERE {unsealed} LIMIT 1", _list(spared)):  # noqa: S608  # our own text
-            return 0
-        with self._transaction(durable=True):
-            return self._seal(unsealed, spared, sealed_by)
+    def seal_the_rest(
+        self,
+        *,
+        sealed_by: SealedBy,
+        still_open: Iterable[int] = (),
+        breathe: Callable[[], None] = lambda: None,
+    ) -> int:
+        """
+        Seal every cycle that is not, some at a time.
+
+        Args:
+            sealed_by: What ended them.
+            still_open: Those that are to go on.
+            breathe: As in `fold`; it may raise, and then the rest is left.
+
+        Returns:
+            How many there were.
+        """
+        self.fold(breathe)
+        rows = self._all(
+            f"SELECT DISTINCT sequence FROM calls WHERE sequence NOT IN {_LISTED} "  # noqa: S608  # our own text
+            "AND sequence NOT IN (SELECT sequence FROM cycles) ORDER BY sequence",
+            _list(still_open),
+        )
+        for start in range(0, len(rows), SEALED_CYCLES):
+            with self._transaction(durable=True):
+                self._seal([row[0] for row in rows[start : start + SEALED_CYCLES]], sealed_by)
+            breathe()
+        return len(rows)
 
     def is_done(self) -> bool:
         """Tell whether nothing in here is needed any more: all is delivered, nothing was lost."""
@@ -179,11 +201,11 @@ class Ledger(CallHistory, Parcels):
         )[0]
         return int(found) if found is not None else _BEYOND_ALL_NUMBERS
 
-    def _seal(self, condition: str, sequences: Sequence[int], sealed_by: SealedBy) -> int:
-        """Seal the cycles that meet a condition on a list of sequences; return how many."""
+    def _seal(self, sequences: Sequence[int], sealed_by: SealedBy) -> int:
+        """Seal cycles; return how many there are."""
         cycles = self._all(
             "SELECT sequence, MIN(number), MAX(number), COUNT(*), SUM(size) "  # noqa: S608  # our own text
-            f"FROM calls WHERE {condition} GROUP BY sequence ORDER BY MIN(number)",
+            f"FROM calls WHERE sequence IN {_LISTED} GROUP BY sequence ORDER BY MIN(number)",
             _list(sequences),
         )
         now = datetime.now(timezone.utc).isoformat()

@@ -195,7 +195,7 @@ class Outbox:
             if not ledger.destinations:
                 ledger.describe((destination,), None)
             ledger.fold(breathe)
-            sealed += ledger.seal_the_rest(sealed_by="recovery")
+            sealed += ledger.seal_the_rest(sealed_by="recovery", breathe=breathe)
             self._finished[folder.name] = times_made_again
         if ledger.is_done():
             delete_folder(folder, ledger)

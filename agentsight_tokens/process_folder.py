@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -107,11 +109,33 @@ class ProcessFolder:
         _logger.warning("%s can be written now, and everything is in it", self.path)
         return True
 
-    def close(self) -> None:
+    def seal_the_rest(self, deadline: float) -> bool:
+        """
+        Seal every cycle that is not.
+
+        Args:
+            deadline: The time of the monotonic clock at which to give up: the rest is sealed by
+                whoever adopts the folder.
+
+        Returns:
+            Whether all are sealed.
+        """
+
+        def look_at_the_clock() -> None:
+            if time.monotonic() > deadline:
+                raise TimeoutError
+
+        try:
+            self.ledger.seal_the_rest(sealed_by="close", breathe=look_at_the_clock)
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self, deadline: float = math.inf) -> None:
         """Close the files, and delete them if everything in them was delivered."""
         is_done = self.journal.write_held()
         with contained("sealing what was open at the end"):
-            self.ledger.seal_the_rest(sealed_by="close")
+            is_done &= self.seal_the_rest(deadline)
             if self.journal.lost:
                 self.ledger.note_lost(self.journal.lost)
             if self.journal.is_in_memory:

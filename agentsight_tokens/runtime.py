@@ -181,13 +181,13 @@ class Runtime:
         deadline = time.monotonic() + self._config.exit_flush_seconds
         if self._opened is not None:
             with contained("sealing what was open at the end"):
-                self._opened.ledger.seal_the_rest(sealed_by="close")
+                self._opened.seal_the_rest(deadline - EXIT_RESERVE_SECONDS)
             with contained("delivering at the end"):
                 self.flush(deadline - time.monotonic() - EXIT_RESERVE_SECONDS)
         for sender in self._senders:
             sender.stop(max(deadline - time.monotonic(), EXIT_RESERVE_SECONDS))
         if self._opened is not None:
-            self._opened.close()
+            self._opened.close(deadline)
             self._opened = None
 
     def forget_after_fork(self) -> None:

@@ -367,9 +367,15 @@ def test_a_clock_that_jumps(
     assert backend.calls() == backend.tokens() == 8
 
 
-@pytest.mark.parametrize("backend_is", ["up", "down", "hanging"])
+@pytest.mark.parametrize(
+    ("backend_is", "conversations"), [("up", 1), ("down", 1), ("hanging", 1), ("down", 40_000)]
+)
 def test_a_program_ends_in_time(
-    hosts: Hosts, backend: Backend, figure: Callable[[str], None], backend_is: str
+    hosts: Hosts,
+    backend: Backend,
+    figure: Callable[[str], None],
+    backend_is: str,
+    conversations: int,
 ) -> None:
     """The exit waits for at most two seconds; what is left waits on disk."""
     if backend_is == "down":
@@ -377,7 +383,7 @@ def test_a_program_ends_in_time(
     elif backend_is == "hanging":
         backend.hangs.set()
     told = hosts.run(
-        "import atexit, time\n"
+        "import atexit, sys, time\n"
         "def end():\n"
         "    print(time.monotonic() - began)\n"
         "atexit.register(end)\n"  # registered first, so called last
@@ -386,8 +392,11 @@ def test_a_program_ends_in_time(
         "for _ in range(10):\n"
         "    tracker.track_token_usage(1)\n"
         "    tracker.send_tracked_data()\n"
-        "tracker.track_token_usage(1)\n"
+        "for number in range(int(sys.argv[1])):\n"
+        "    with tracker.conversation(f'c{number}'):\n"
+        "        tracker.track_token_usage(1)\n"
         "began = time.monotonic()\n",
+        conversations,
         AGENTSIGHT_API_ENDPOINT=backend.url,
     )
     backend.hangs.clear()
@@ -395,11 +404,13 @@ def test_a_program_ends_in_time(
         backend.start()
     hosts.recover(AGENTSIGHT_API_ENDPOINT=backend.url)
 
+    calls = 10 + conversations
     figure(
-        f"exit with the backend {backend_is}: {float(told):.2f} s, {11 - backend.calls()} of 11 lost"
+        f"exit with the backend {backend_is}, {conversations:,} conversations open: "
+        f"{float(told):.2f} s, {calls - backend.calls()} of {calls:,} lost"
     )
-    assert float(told) < 2.1
-    assert backend.calls() == backend.tokens() == 11
+    assert float(told) < 2.5
+    assert backend.calls() == backend.tokens() == calls
 
 
 def test_signals_are_the_hosts(hosts: Hosts, backend: Backend) -> None:
