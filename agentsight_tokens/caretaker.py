@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
 from threading import Lock
@@ -22,7 +22,7 @@ LOOK_SECONDS: Final = 1.0
 """How often what seldom happens is looked for."""
 PRUNE_SECONDS: Final = 600.0
 FORGOTTEN_AFTER: Final = timedelta(days=1)
-"""How long the delivered calls of a closed tracker stay in the ledger of a living process."""
+"""How long delivered calls that no tracker asks for stay in the ledger of a living process."""
 
 
 class Caretaker:
@@ -48,13 +48,13 @@ class Caretaker:
         self._turn = Lock()
         self._looked_at = self._pruned_at = time.monotonic()
 
-    def look_after(self, folder: ProcessFolder, trackers: Callable[[], Iterable[int]]) -> None:
+    def look_after(self, folder: ProcessFolder, trackers: Callable[[], Mapping[int, int]]) -> None:
         """
         Do what is due.
 
         Args:
             folder: The folder of this process.
-            trackers: Returns the numbers of the trackers that are still there.
+            trackers: Returns the trackers that are still there; see `Ledger.prune`.
         """
         if not self._turn.acquire(blocking=False):
             return
@@ -80,7 +80,7 @@ class Caretaker:
                 journal.segment, keep_bytes=self._keep_bytes, breathe=Breath()
             )
 
-    def _look(self, folder: ProcessFolder, trackers: Callable[[], Iterable[int]]) -> None:
+    def _look(self, folder: ProcessFolder, trackers: Callable[[], Mapping[int, int]]) -> None:
         if not folder.is_settled:
             folder.settle(self._lock)
         self._sealer.seal_what_a_repair_forgot()

@@ -7,9 +7,11 @@ The journal is folded into it when somebody reads or a cycle is sealed. Sealing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Final
+
+import msgspec
 
 from .call_history import CallHistory
 from .cycle import SealedBy
@@ -160,25 +162,30 @@ class Ledger(CallHistory, Parcels):
                         path.unlink()
 
     @repairing
-    def prune(self, trackers: Iterable[int], before: datetime) -> int:
+    def prune(self, trackers: Mapping[int, int], before: datetime) -> int:
         """
-        Forget what was delivered of trackers that are gone, not all at once.
+        Forget what was delivered and no tracker asks for any more, not all at once.
 
         Args:
-            trackers: The trackers that are still there.
+            trackers: The trackers that are still there, each with the number of the last call
+                that it does not ask for, because it was reset after that.
             before: Only what was sealed before this time is forgotten.
 
         Returns:
             How many calls were forgotten.
         """
-        living = ", ".join(str(int(tracker)) for tracker in [-1, *trackers])
         sequences = self._all(
-            "SELECT sequence FROM cycles "  # noqa: S608  # numbers
+            "SELECT sequence FROM cycles "  # noqa: S608  # a number
             "WHERE sealed_at < ? AND NOT EXISTS (SELECT 1 FROM parcels "
             "WHERE parcels.sequence = cycles.sequence AND state IN ('pending', 'dead')) "
-            "AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.sequence = cycles.sequence "
-            f"AND tracker IN ({living})) LIMIT {PRUNED_CYCLES}",
+            "AND NOT EXISTS (SELECT 1 FROM calls JOIN json_each(?) AS living "
+            "ON tracker = CAST(living.key AS INTEGER) AND number > living.value "
+            "WHERE calls.sequence = cycles.sequence) "
+            # The newest call stays, so that no number is given twice.
+            "AND sequence != (SELECT sequence FROM calls ORDER BY number DESC LIMIT 1) "
+            f"LIMIT {PRUNED_CYCLES}",
             before.isoformat(),
+            msgspec.json.encode(trackers).decode(),
         )
         with self._transaction():
             gone = self._connection.executemany("DELETE FROM calls WHERE sequence = ?", sequences)
@@ -242,4 +249,4 @@ class Ledger(CallHistory, Parcels):
 
 def _list(numbers: Iterable[int]) -> str:
     """Return the value of `_LISTED`; a statement has no room for any number of numbers."""
-    return f"[{', '.join(map(str, numbers))}]"
+    return msgspec.json.encode(list(numbers)).decode()

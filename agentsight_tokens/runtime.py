@@ -45,6 +45,10 @@ EXIT_RESERVE_SECONDS: Final = 0.1
 class Member(Protocol):
     """A tracker, as its runtime sees it."""
 
+    @property
+    def asks_after(self) -> int:
+        """The number of the last call that it does not ask for any more."""
+
     def forget_after_fork(self) -> None:
         """Begin anew in a child: what the parent counted is the parent's."""
 
@@ -244,7 +248,10 @@ class Runtime:
         folder = self._opened
         if folder is None:
             return
-        self._caretaker.look_after(folder, self._members.values)
+        self._caretaker.look_after(folder, self._asked_for)
+
+    def _asked_for(self) -> dict[int, int]:
+        return {number: member.asks_after for member, number in list(self._members.items())}
 
 
 _registry_lock = Lock()

@@ -329,7 +329,7 @@ class ConversationTracker:
 
     def reset_tracking(self) -> None:
         """
-        Begin the usage, the history and the counters at zero; the context is kept.
+        Begin the usage, the history and the counters at zero; the context is kept for a day.
 
         What was billed stays billed: open cycles are sealed and delivered, not thrown away.
         """
@@ -423,6 +423,11 @@ class ConversationTracker:
             with contained("counting against a budget"):
                 self.guard.add(CallRequest(record.scope, record.operation, record.model), counted)
         return counted
+
+    @property
+    def asks_after(self) -> int:
+        """The number of the last call before the last reset, which nobody asks for any more."""
+        return self._since
 
     def forget_after_fork(self) -> None:
         """Begin anew in a child: what the parent counted is the parent's."""

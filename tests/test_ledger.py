@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -243,3 +243,25 @@ def test_a_closed_ledger_answers_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(sqlite3.ProgrammingError):
         ledger.summary({})
+
+
+def test_what_nobody_asks_for_is_forgotten(ledger: Ledger, journal: Journal) -> None:
+    """A living process keeps what is not delivered, and what its trackers may ask for."""
+    for sequence in range(1, 7):
+        note(journal, sequence, sequence)
+        ledger.seal(sequence, sealed_by="send")
+    waiting = [parcel.id for parcel in ledger.parcels("here") + ledger.parcels("there")]
+    ledger.mark([id for id in waiting if id not in (3, 4)], "delivered")  # cycle 2 waits
+    later = datetime.now(timezone.utc) + timedelta(seconds=1)
+
+    assert ledger.prune({1: 0}, later) == 0
+    assert ledger.prune({1: 4}, later - timedelta(days=1)) == 0
+    assert ledger.prune({1: 4, 2: 0}, later) == 3
+    assert ledger.summary({}).input_tokens == 2 + 5 + 6
+    last = ledger.last_number()
+    assert ledger.prune({}, later) == 1
+    assert ledger.prune({1: last}, later) == 0
+    assert ledger.summary({}).input_tokens == 2 + 6
+    assert ledger.pending("here") == ledger.pending("there") == 1
+    note(journal, 7, 7)
+    assert ledger.last_number() > last

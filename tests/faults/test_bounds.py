@@ -1,14 +1,19 @@
-"""Bounds: what happens when too much waits, or for too long."""
+"""Bounds: what happens when too much waits, or for too long, and several destinations."""
 
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
 
 from agentsight_tokens.outbox import Outbox
-from tests.faults.backend import Backend
-from tests.faults.hosts import Hosts
+from tests.faults.backend import Backend, running_backend
+from tests.faults.hosts import Hosts, eventually
 
 # Sends a cycle for each line of stdin, with so many calls; tells the result.
 HOST = """
@@ -45,6 +50,12 @@ class Talk:
     def end(self) -> None:
         self.process.communicate(timeout=60)
         assert self.process.returncode == 0
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[Backend]:
+    with running_backend(tmp_path / "second") as backend:
+        yield backend
 
 
 def test_a_full_outbox_seals_no_more_and_counts_on(
@@ -97,9 +108,74 @@ def test_what_waits_for_too_long_is_set_aside(
 
     figure(f"a cycle older than the bound: {later[0]} ({later[3]})")
     outbox = Outbox(hosts.data)
-    dead = [parcel for ledger in outbox.ledgers() for parcel in ledger.dead_parcels()]
+    dead = [parcel for ledger in outbox.ledgers() for parcel in ledger.kept("dead")]
     outbox.close()
     assert later[0] == "rejected"
     assert "waited for more than" in str(later[3])
     assert sum(parcel.cycle.calls for parcel in dead) == 12
     talk.end()
+
+
+@pytest.mark.parametrize("trouble", ["down", "hanging", "refusing"])
+def test_one_destination_holds_up_no_other(
+    hosts: Hosts, backend: Backend, second: Backend, figure: Callable[[str], None], trouble: str
+) -> None:
+    """Each destination acknowledges for itself; a send is delivered when all have."""
+    path = hosts.data.parent / "calls.jsonl"
+    if trouble == "down":
+        second.stop()
+    elif trouble == "hanging":
+        second.hangs.set()
+    else:
+        second.poison = "gpt-4o"
+    talk = Talk(
+        hosts,
+        AGENTSIGHT_DESTINATIONS=f"http:{backend.url},http:{second.url},jsonl:{path},embedded",
+        AGENTSIGHT_HTTP_TIMEOUT_SECONDS=2,
+    )
+    began = time.monotonic()
+    first = talk(f"send 50 {20 if trouble == 'refusing' else 1}")
+    assert backend.wait_for(50, 5) == 50
+    arrived = time.monotonic() - began
+    assert eventually(lambda: path.exists() and len(path.read_text().splitlines()) == 50, 5)
+    if trouble == "down":
+        second.start()
+    second.hangs.clear()
+    talk("send 1 20")
+    talk("flush 30")
+    talk.end()
+
+    with closing(sqlite3.connect(hosts.data / "store.db")) as store:
+        embedded = store.execute("SELECT COUNT(*) FROM calls").fetchone()[0]
+    figure(
+        f"four destinations, one {trouble}: {first[0]}, at the others after {arrived:.1f} s; "
+        f"in the end {backend.calls()}, {second.calls()}, {len(path.read_text().splitlines())}, "
+        f"{embedded} of 51"
+    )
+    assert first[0] == ("rejected" if trouble == "refusing" else "queued")
+    assert backend.calls() == embedded == len(path.read_text().splitlines()) == 51
+    assert second.calls() == (0 if trouble == "refusing" else 51)
+
+
+def test_a_full_destination_does_not_stop_the_others(
+    hosts: Hosts, backend: Backend, second: Backend, figure: Callable[[str], None]
+) -> None:
+    """The outbox is full when it is full for every destination."""
+    second.stop()
+    talk = Talk(
+        hosts,
+        AGENTSIGHT_DESTINATIONS=f"http:{backend.url},http:{second.url}",
+        AGENTSIGHT_OUTBOX_MAX_MB=1,
+    )
+    for _ in range(8):
+        talk("send 300")
+    time.sleep(1.5)
+    result = talk("send 300 0.5")
+    assert backend.wait_for(2700, 20) == 2700
+    second.start()
+    assert talk("flush 60") == [True]
+    talk.end()
+
+    figure(f"one of two destinations beyond its bound: the other got {backend.calls()} of 2,700")
+    assert "AGENTSIGHT_OUTBOX_MAX_MB" not in str(result[3])
+    assert second.calls() == 2700

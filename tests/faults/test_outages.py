@@ -143,7 +143,7 @@ def test_poison_is_set_aside_alone(
     backend.refused_model = "" if backend.poison else poison
     drained(start(hosts, counts, backend, calls, poison=poison), counts, calls)
     outbox = Outbox(hosts.data)
-    dead = [parcel for ledger in outbox.ledgers() for parcel in ledger.dead_parcels()]
+    dead = [parcel for ledger in outbox.ledgers() for parcel in ledger.kept("dead")]
     outbox.close()
     backend.poison = backend.refused_model = ""
 
