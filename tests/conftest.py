@@ -17,8 +17,10 @@ from agentsight_tokens.handlers import deactivate
 from agentsight_tokens.meter import meter
 from agentsight_tokens.runtime import runtimes
 
-FOREIGN_SETTINGS = ("OPENAI_", "ANTHROPIC_", "LANGSMITH_", "LANGCHAIN_", "AGENTSIGHT_", "MAMBA_")
-
+FOREIGN_SETTINGS = (
+    *("OPENAI_", "ANTHROPIC_", "LANGSMITH_", "LANGCHAIN_", "AGENTSIGHT_", "MAMBA_"),
+    "TIKTOKEN_CACHE_DIR",  # `import litellm` sets it
+)
 
 SERVICES = ("running_redis", "redis_server", "own_redis", "postgresql")
 

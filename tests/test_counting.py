@@ -568,6 +568,7 @@ def test_directories(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(encodings, "_IN_PACKAGES", ())
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "none"))
     monkeypatch.setattr(registry, "ENCODINGS", {})
+    monkeypatch.delenv("TIKTOKEN_CACHE_DIR", raising=False)
 
     with pytest.raises(EncodingUnavailableError):
         TokenCounter(cache_dir=tmp_path / "broken").count("Hello, world!")

@@ -91,7 +91,7 @@ LITELLM_RULES: dict[str, Callable[[Case], bool]] = {
 
 @pytest.fixture(scope="module")
 def litellm() -> Iterator[Any]:
-    """The package, with its own map and without its network."""
+    """The package without its network, and with its own map: a router adds to that in force."""
     module_variables = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
     before = dict(os.environ)
     os.environ.update(module_variables)
@@ -100,6 +100,8 @@ def litellm() -> Iterator[Any]:
         module = pytest.importorskip("litellm", reason="the extra `litellm` is not installed")
     module.suppress_debug_info = True
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
+    module.model_cost = json.loads(installed_map_file().read_text())
+    module.utils._invalidate_model_cost_lowercase_map()
     yield module
     os.environ.clear()
     os.environ.update(before)
