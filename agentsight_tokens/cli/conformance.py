@@ -54,11 +54,14 @@ def conform(handlers: str | None, output_format: OutputFormat) -> None:
     Run the scenarios and print what became of each.
 
     Raises:
+        typer.BadParameter: If a handler is unknown, or none has scenarios.
         typer.Exit: With 1 if anything is counted too high or, without a word, too low.
     """
     from agentsight_tokens.conformance import versions
 
-    results = list(_results(handlers))
+    results = [
+        result for framework in _frameworks(handlers) for result in _results(framework, handlers)
+    ]
     if output_format is OutputFormat.table:
         _print(results, versions())
     elif output_format is OutputFormat.json:
@@ -71,18 +74,35 @@ def conform(handlers: str | None, output_format: OutputFormat) -> None:
         raise typer.Exit(1)
 
 
-def _results(handlers: str | None) -> Iterator[Result]:
-    from agentsight_tokens.conformance import FRAMEWORKS, run_suite
+def _frameworks(handlers: str | None) -> list[str]:
+    """Return the frameworks whose own handlers are to be switched on."""
+    from agentsight_tokens.conformance import FRAMEWORKS
     from agentsight_tokens.handlers import registered_handlers
+
+    known = registered_handlers()
+    named = [part.strip().lower() for part in (handlers or "auto").split(",")]
+    unknown = [name for name in named if name != "auto" and name not in known]
+    if unknown:
+        raise typer.BadParameter(
+            f"{unknown[0]!r} is no handler; there are {', '.join(sorted(known))} and auto",
+            param_hint="--handlers",
+        )
+    found = [name for name in FRAMEWORKS if name in known and {"auto", name} & {*named}]
+    if not found:
+        raise typer.BadParameter(
+            f"{handlers!r} names no handler that has scenarios; {', '.join(FRAMEWORKS)} have",
+            param_hint="--handlers",
+        )
+    return found
+
+
+def _results(framework: str, handlers: str | None) -> Iterator[Result]:
+    from agentsight_tokens.conformance import run_suite
 
     from .screen import waiting_sign
 
-    named = [part.strip().lower() for part in (handlers or "auto").split(",")]
-    known = registered_handlers()
-    for framework in FRAMEWORKS:
-        if framework in known and ("auto" in named or framework in named):
-            with waiting_sign(f"Checking {framework} ..."), _quiet():
-                yield from run_suite(framework, handlers=handlers)
+    with waiting_sign(f"Checking {framework} ..."), _quiet():
+        yield from run_suite(framework, handlers=handlers)
 
 
 @contextlib.contextmanager
