@@ -468,6 +468,34 @@ def test_three_phases_of_adoption(
         TokenMiddleware(tracker, enforcement="maybe")
 
 
+@pytest.mark.parametrize("handler", ["", "openai"])
+def test_without_budgets_the_trackers_hold(
+    client: openai.OpenAI, provider: LoopbackProvider, handler: str
+) -> None:
+    """They are settled once, limit the output, choose a model, and come in three phases."""
+    budget = Budget(daily_token_limit=60, clamp=True)
+    with ConversationTracker(budgets=budget, token_handler=handler or None) as tracker:
+        route = cheaper_model({"gpt-4o": "gpt-4o-mini"}, at=0.5)
+        middleware = TokenMiddleware(tracker, route=route)
+        create = middleware.wrap(client.chat.completions.create)
+        lenient = TokenMiddleware(tracker, enforcement="warn")
+
+        create(**ASK)
+        create(**ASK)
+        create(**ASK)
+        with pytest.raises(BudgetExceededError):
+            create(**ASK)
+        assert middleware.budgets is lenient.budgets is tracker.guard.manager
+        assert (day(middleware.budgets).used_tokens, provider.requests) == (54, 3)
+        lenient.wrap(client.chat.completions.create)(**ASK)
+        assert day(middleware.budgets).used_tokens == 72
+
+    asked = [request.body for request in provider.received]
+    assert [body["model"] for body in asked[:3]] == ["gpt-4o", "gpt-4o", "gpt-4o-mini"]
+    assert asked[2]["max_tokens"] < asked[1]["max_tokens"] < asked[0]["max_tokens"] < 60
+    assert tracker.guard.manager.status().windows[0].held_tokens == 0
+
+
 def test_long_contexts_are_compressed(
     client: openai.OpenAI,
     provider: LoopbackProvider,

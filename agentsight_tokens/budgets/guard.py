@@ -8,11 +8,12 @@ from typing import Any, Final, NamedTuple
 from agentsight_tokens.context.messages import ReadMessage
 from agentsight_tokens.counting import TokenCounter
 from agentsight_tokens.pricing import CostEstimator
-from agentsight_tokens.usage import TokenUsage, UsageRecord, usd
+from agentsight_tokens.usage import Scope, TokenUsage, UsageRecord, usd
 
 from .manager import BudgetManager
 from .request import CallRequest
 from .reservation import Reservation
+from .status import BudgetStatus
 from .windows import CallScope
 
 __all__ = ["DEFAULT_OUTPUT_TOKENS", "BudgetGuard", "Estimate"]
@@ -102,6 +103,10 @@ class BudgetGuard:
     def add(self, request: CallRequest, record: UsageRecord) -> None:
         """Count a call for which nothing was held."""
         self.manager.add(record, **self._scope_of(request))
+
+    def status(self, scope: Scope, *, model: str | None) -> BudgetStatus:
+        """Return the budgets that a call would meet."""
+        return self.manager.status(**self._scope_of(CallRequest(scope, model=model)))
 
     def estimate(self, request: CallRequest) -> Estimate:
         """Return what a call may use at most."""

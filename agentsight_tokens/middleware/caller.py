@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal, NamedTuple
 
-from agentsight_tokens.budgets import BudgetManager
 from agentsight_tokens.budgets.guard import BudgetGuard
 from agentsight_tokens.context import ContextMonitor
 from agentsight_tokens.faults import contained
-from agentsight_tokens.ids import time_ordered_id
 from agentsight_tokens.meter import Recorder
 from agentsight_tokens.scope import current_attribution
 from agentsight_tokens.usage import Operation
@@ -40,34 +38,29 @@ class Caller:
 
     Args:
         tracker: What counts.
-        budgets: The budgets; None without any.
+        guard: Holds budgets; None without any.
         context: Compresses messages; None leaves them as they are.
         enforcement: What happens at a limit.
         route: Chooses models; None leaves them as they are.
-        output_tokens: What is held for the output of a call that sets no maximum.
         spans: Writes what was used to the span in force; None without any.
     """
 
-    def __init__(  # noqa: PLR0913  # each is a part of its own
+    def __init__(  # each is a part of its own
         self,
         tracker: Recorder,
         *,
-        budgets: BudgetManager | None,
+        guard: BudgetGuard | None,
         context: ContextMonitor | None,
         enforcement: Enforcement,
         route: Route | None,
-        output_tokens: int | None,
         spans: SpanWriter | None,
     ) -> None:
         self._tracker = tracker
-        self._budgets = budgets
-        self._guard = None if budgets is None else BudgetGuard(budgets, output_tokens=output_tokens)
+        self._guard = guard
         self._context = context
         self._enforcement = enforcement
         self._route = route
         self._spans = spans
-        # Calls that name no session still have one, and not that of another process.
-        self._session_id = time_ordered_id()
 
     def run(self, arguments: CallArguments, reader: UsageReader | None = None) -> Run:
         """Return the run of a call that is about to begin."""
@@ -102,7 +95,7 @@ class Caller:
     async def aprepare(self, run: Run, facts: CallFacts) -> None:
         """Do what `prepare` does, and keep the event loop from waiting for a network."""
         self._begin(run, facts)
-        if self._budgets is not None and self._budgets.is_remote:
+        if self._guard is not None and self._guard.manager.is_remote:
             await asyncio.to_thread(run.hold, self._enforcement)
         else:
             run.hold(self._enforcement)
@@ -122,24 +115,9 @@ class Caller:
                 if chosen is not None:
                     run.arguments.set_model(chosen)
                     model = chosen
-            run.begin(
-                facts.operation,
-                model=model,
-                provider=facts.provider,
-                session_id=self._session_id,
-            )
+            run.begin(facts.operation, model=model, provider=facts.provider)
 
     def _chosen(self, model: str, run: Run) -> str | None:
-        status = None
-        if self._budgets is not None:
-            scope = current_attribution().scope
-            status = self._budgets.status(
-                model=model,
-                org_id=scope.org_id,
-                user_id=scope.user_id,
-                agent=scope.agent,
-                feature=scope.feature,
-                session_id=scope.session_id or self._session_id,
-                conversation_id=scope.conversation_id,
-            )
+        scope = current_attribution().scope
+        status = None if self._guard is None else self._guard.status(scope, model=model)
         return self._route and self._route(RouteRequest(model, run.arguments.prompt, status))

@@ -137,7 +137,7 @@ class Run:
         self._compression = result
 
     def begin(
-        self, operation: Operation, *, model: str | None, provider: str | None, session_id: str
+        self, operation: Operation, *, model: str | None, provider: str | None
     ) -> CallRequest:
         """Begin the call, in the scope in force; return what a guard is to be asked."""
         if self._outer is not None:
@@ -145,11 +145,8 @@ class Run:
         self._call = meter.begin(
             HANDLER, operation, model=model, provider=provider, asked=self._asked
         )
-        scope = self._call.scope
-        if scope.session_id is None and scope.conversation_id is None:
-            scope = scope.replace(session_id=session_id)
         self._request = CallRequest(
-            scope,
+            self._call.scope,
             operation=operation,
             model=model,
             provider=provider,

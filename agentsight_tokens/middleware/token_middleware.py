@@ -10,8 +10,10 @@ from typing import Any, NamedTuple, TypeVar, overload
 from agentsight_tokens.attributes import SemanticConvention
 from agentsight_tokens.budgets import Budget, BudgetManager
 from agentsight_tokens.budgets.configured import configured_manager
+from agentsight_tokens.budgets.guard import BudgetGuard
 from agentsight_tokens.config import TokenConfig
 from agentsight_tokens.context import ContextMonitor
+from agentsight_tokens.ids import time_ordered_id
 from agentsight_tokens.tracker import ConversationTracker
 from agentsight_tokens.usage import Operation, Scope
 
@@ -45,11 +47,12 @@ class TokenMiddleware:
 
     Args:
         tracker: Where calls are counted; a tracker of its own when None.
-        budgets: A manager, or a budget of all calls together, kept in this process's memory.
+        budgets: A manager, or a budget of all calls together, kept in this process's memory; the
+            tracker's own when None.
         context: Compresses messages that fill its window beyond its threshold.
         enforcement: `track` only counts, `warn` logs what would be stopped, `enforce` stops it.
         route: Chooses the model of each call, for example by what is left of a budget.
-        output_tokens: What is held for the output of a call that sets no maximum.
+        output_tokens: What `budgets` hold for the output of a call that sets no maximum.
         spans: Writes what each call used to the OpenTelemetry span in which it was made, by the
             names of the `seed`, of the `genai` conventions or of `both`.
 
@@ -70,20 +73,18 @@ class TokenMiddleware:
     ) -> None:
         if enforcement not in ("track", "warn", "enforce"):
             raise ValueError(f"enforcement is track, warn or enforce, not {enforcement!r}")
-        if isinstance(budgets, Budget):
-            manager = BudgetManager()
-            manager.set_budget(budgets)
-            budgets = manager
         self.tracker = tracker or ConversationTracker()
-        self.budgets = budgets
+        guard = self.tracker.guard
+        if budgets is not None:
+            guard = _guard_of(budgets, output_tokens)
+        self.budgets = None if guard is None else guard.manager
         self.context = context
         self._caller = Caller(
             self.tracker,
-            budgets=budgets,
+            guard=guard,
             context=context,
             enforcement=enforcement,
             route=route,
-            output_tokens=output_tokens,
             spans=None if spans is None else _span_writer(spans, self.tracker),
         )
 
@@ -119,8 +120,8 @@ class TokenMiddleware:
             config = TokenConfig.from_dict(config)
         threshold = config.compression_threshold
         return cls(
-            tracker or ConversationTracker(config=config),
-            budgets=configured_manager(config),
+            tracker or ConversationTracker(config=config),  # and its budgets
+            budgets=configured_manager(config) if tracker else None,
             context=ContextMonitor(threshold=threshold) if config.compress_context else None,
             enforcement=enforcement,
             route=route,
@@ -246,6 +247,15 @@ class TokenMiddleware:
             output_name=wrapping.max_output,
         )
         return self._caller.run(arguments, wrapping.usage)
+
+
+def _guard_of(budgets: BudgetManager | Budget, output_tokens: int | None) -> BudgetGuard:
+    if isinstance(budgets, Budget):
+        manager = BudgetManager()
+        manager.set_budget(budgets)
+        budgets = manager
+    # Calls that name no session still have one, and not that of another process.
+    return BudgetGuard(budgets, output_tokens=output_tokens, session_id=time_ordered_id())
 
 
 def _span_writer(spans: SemanticConvention, tracker: ConversationTracker) -> SpanWriter:
