@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -98,18 +99,21 @@ def test_prefork_with_threads_in_the_middle_of_a_call(
     assert backend.calls() == backend.tokens() == len(backend.seen) == total
 
 
-GUNICORN_APP = """
-from agentsight_tokens import ConversationTracker
+def recipe(beginning: str) -> str:
+    """Return the code of the delivery page that defines something."""
+    page = (Path(__file__).parents[2] / "docs" / "delivery.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (code,) = [block for block in blocks if f"\n{beginning}" in block]
+    return str(code)
 
-tracker = ConversationTracker()  # before the workers are forked, with --preload
+
+TELLING_WHO_ANSWERS = """
+import os
+counting = app
 
 def app(environ, start_response):
-    conversation = environ["PATH_INFO"].strip("/")
-    with tracker.conversation(conversation):
-        tracker.track_token_usage(3, 4, model="gpt-4o")
-        tracker.send_tracked_data()
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [str(__import__("os").getpid()).encode()]
+    counting(environ, start_response)
+    return [str(os.getpid()).encode()]
 """
 
 
@@ -126,7 +130,7 @@ def test_gunicorn_with_four_workers(
     """The recipe of the documentation counts each request once, across workers that are killed."""
     import urllib.request
 
-    (tmp_path / "recipe.py").write_text(GUNICORN_APP)
+    (tmp_path / "recipe.py").write_text(recipe("def app(") + TELLING_WHO_ANSWERS)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -437,24 +441,12 @@ def test_signals_are_the_hosts(hosts: Hosts, backend: Backend) -> None:
     assert backend.tokens() == 10
 
 
-LAMBDA = """
-import json, sys
-from agentsight_tokens import ConversationTracker
-
-tracker = ConversationTracker()  # once for each execution environment
-
-def handler(event, context):
-    with tracker.conversation(event["session"]):
-        tracker.track_token_usage(50, 20, model="gpt-4o-mini")
-        return {"tokens": tracker.send_tracked_data(wait=2).status}
-"""
-
-
 def test_the_lambda_recipe(hosts: Hosts, backend: Backend, figure: Callable[[str], None]) -> None:
     """Between invocations the process is frozen; what was sent is delivered before."""
     runtime = (
-        LAMBDA
+        recipe("def handler(")
         + """
+import json, sys
 for line in sys.stdin:
     print(json.dumps(handler(json.loads(line), None)), flush=True)
 """
