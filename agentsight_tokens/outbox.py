@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +30,9 @@ __all__ = ["Outbox"]
 
 _BEGUN: Final = {LOCK_FILE, NOTE_FILE}
 _reported: Final[set[Path]] = set()
+_turns: Final[dict[Path, threading.Lock]] = {}
+"""The lock of each directory, for the threads of this process."""
+os.register_at_fork(after_in_child=_turns.clear)
 _logger: Final = logging.getLogger("agentsight_tokens")
 
 
@@ -60,17 +65,35 @@ class Outbox:
             return sorted(p for p in self.processes.iterdir() if not p.name.startswith("."))
         return []
 
-    def adopt(self, destination: str, breathe: Callable[[], None] = lambda: None) -> int:
+    def adopt(
+        self,
+        destination: str,
+        breathe: Callable[[], None] = lambda: None,
+        *,
+        patience: float = threading.TIMEOUT_MAX,
+    ) -> int:
         """
         Seal what dead processes left open, and delete the folders that are done with.
 
         Args:
             destination: Where the cycles of a folder go that names no destination.
             breathe: Called now and then, so that other threads get their turn.
+            patience: How many seconds to wait for another thread that does the same.
 
         Raises:
+            TimeoutError: If that is not done in time.
             sqlite3.Error: If the disk is full.
         """
+        # What another thread is about to seal waits for this destination too.
+        turn = _turns.setdefault(self.processes, threading.Lock())
+        if not turn.acquire(timeout=patience):
+            raise TimeoutError("another thread adopts")
+        try:
+            return self._adopt_all(destination, breathe)
+        finally:
+            turn.release()
+
+    def _adopt_all(self, destination: str, breathe: Callable[[], None]) -> int:
         adopted = 0
         full: sqlite3.Error | None = None
         for folder in self.folders():

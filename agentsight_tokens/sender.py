@@ -130,8 +130,8 @@ class Sender:
         try:
             while True:
                 # A file may be damaged or locked; it is made again, or unlocked, by others.
-                with contextlib.suppress(sqlite3.Error):
-                    outbox.adopt(identity)
+                with contextlib.suppress(sqlite3.Error, TimeoutError):
+                    outbox.adopt(identity, patience=max(deadline - time.monotonic(), 0))
                     if marks is None and self._finished_passes >= wanted:
                         marks = outbox.marks(identity)
                     if marks is not None and not outbox.is_waiting(identity, marks):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,6 +145,41 @@ def test_a_backlog_arrives_once_in_its_order(
     assert sorted(arrived) == sorted({*range(600, 4800)} - poison)
     assert poison or arrived == sorted(arrived)
     assert folder.ledger.dead() == len(poison)
+
+
+def test_a_drain_waits_for_what_another_thread_adopts(
+    tmp_path: Path, start: Callable[[Destination], Sender]
+) -> None:
+    """What a dead process left for two destinations waits for both before it is sealed."""
+    folder = ProcessFolder(tmp_path / "processes")
+    folder.ledger.describe(["another", "collector"], None)
+    folder.journal.append(1, 1, encoded(call(5)))
+    folder.ledger.close()
+    folder.forget_after_fork()
+    adopting, may_go_on = threading.Event(), threading.Event()
+
+    def breathe() -> None:
+        adopting.set()
+        assert may_go_on.wait(20)
+
+    other = Outbox(tmp_path)
+    adopter = threading.Thread(target=other.adopt, args=("another", breathe))
+    adopter.start()
+    assert adopting.wait(20)
+    collector = Collector()
+    sender = start(collector)
+    found: list[tuple[bool, int]] = []
+    drain = threading.Thread(
+        target=lambda: found.append((drained(sender), collector.input_tokens()))
+    )
+    drain.start()
+    drain.join(1.5)
+    may_go_on.set()
+    adopter.join()
+    drain.join()
+    other.close()
+
+    assert found == [(True, 5)]
 
 
 def test_a_fault_of_a_destination_stops_nothing(
