@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -79,13 +80,16 @@ class _OTLPDestination:
     def deliver(self, cycles: Sequence[Cycle]) -> Sequence[Outcome]:
         """Export the cycles; see `Destination.deliver`."""
         # Imported with the first delivery, in the sender's thread.
+        from requests import RequestException
+
         from .otlp_session import NotingSession, unnoticed
 
         if self._exporter is None:
             self._session = NotingSession(self._headers if self._is_vendor else None)
             self._exporter = self._made(self._session)
         self._session.forget()
-        with unnoticed():
+        # Some versions of the exporter raise why there was no answer; the session has noted it.
+        with unnoticed(), contextlib.suppress(RequestException):
             self._export(cycles)
         answer = self._session.answer
         if answer is None:
