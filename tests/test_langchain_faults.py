@@ -86,7 +86,7 @@ def broken(*args: Any, **kwargs: Any) -> Any:
         (callbacks, "failure"),
         (callbacks, "first_generation"),
         (callbacks, "is_cache_hit"),
-        (callbacks, "note_start"),
+        (callbacks, "generation_in_force"),
         (callbacks, "read_answer"),
         (registration, "config_in_force"),
         (stream_usage, "_address"),
@@ -426,9 +426,14 @@ def test_wrappers_of_others_survive(tmp_path: Path) -> None:
             setattr(owner, name, original)
 
 
-def test_note_start_outside_generate() -> None:
-    """A stream belongs to no `generate`."""
-    generation.note_start(uuid4(), Run(call()))
+def test_a_stream_belongs_to_no_generate(kit: Kit) -> None:
+    """Its run is not closed by the `generate` that another run is of."""
+    stream = kit.openai().stream(D)
+    next(stream)
+
+    assert generation.generation_in_force() is None
+    assert len(usage_callback.runs) == 1
+    list(stream)
 
 
 def silent(config: TokenConfig) -> TokenConfig:

@@ -17,7 +17,7 @@ from agentsight_tokens_wire.asked import asked_of
 from .agents import agent_name
 from .context import run_in_force
 from .failures import failure
-from .generation import is_generating, note_start
+from .generation import generation_in_force
 from .runs import OpenRuns, Run, ToolRuns
 from .usage import first_generation, is_cache_hit, read_answer
 
@@ -70,7 +70,6 @@ class UsageCallback(BaseCallbackHandler):
         """The program's own events do not matter."""
         return True
 
-    @guarded
     def on_chat_model_start(
         self,
         serialized: dict[str, Any],
@@ -82,20 +81,29 @@ class UsageCallback(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Begin a call."""
-        meter = self.meter
-        prompt = id(messages[0]) if messages else 0
-        if meter is None or self.runs.repeat(run_id, prompt):
-            return
-        call = self._begin(
-            meter,
-            "chat",
-            parent_run_id,
-            metadata,
-            lambda: asked_of(messages[0], kwargs.get("invocation_params")),
-        )
-        run = Run(call, prompt=prompt)
-        self.runs.open(run_id, run)
-        note_start(run_id, run)
+        # What is told of every call or chunk is not `guarded`, which would take its own time.
+        try:
+            meter = self.meter
+            prompt = id(messages[0]) if messages else 0
+            if meter is None or self.runs.repeat(run_id, prompt):
+                return
+            generation = generation_in_force()
+            call = self._begin(
+                meter,
+                "chat",
+                parent_run_id,
+                metadata,
+                surrounds=generation is None,  # else it is known more exactly
+                asked=lambda: asked_of(messages[0], kwargs.get("invocation_params")),
+            )
+            run = Run(call, prompt=prompt)
+            self.runs.open(run_id, run)
+            if generation is not None:
+                generation.runs[run_id] = run
+        except BudgetExceededError:
+            raise
+        except Exception as error:  # noqa: BLE001  # this is the boundary
+            report_fault("on_chat_model_start", error)
 
     @guarded
     def on_llm_start(
@@ -113,22 +121,24 @@ class UsageCallback(BaseCallbackHandler):
         if meter is None or self.runs.repeat(run_id, id(prompts)):
             return
         batch = id(kwargs.get("invocation_params")) if kwargs.get("batch_size", 1) > 1 else 0
+        generation = generation_in_force()
         call = self._begin(
             meter,
             "completion",
             parent_run_id,
             metadata,
-            lambda: asked_of(prompts, kwargs.get("invocation_params")),
+            surrounds=generation is None,
+            asked=lambda: asked_of(prompts, kwargs.get("invocation_params")),
         )
         run = Run(call, prompt=id(prompts), batch=batch)
         self.runs.open(run_id, run)
-        note_start(run_id, run)
+        if generation is not None:
+            generation.runs[run_id] = run
 
     def on_llm_new_token(
         self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
         """Note when the first token came, and the usage that a chunk carries."""
-        # Not `guarded`, which would take as long as all the rest, for every chunk.
         try:
             run = self.runs.get(run_id)
             if run is None:
@@ -143,38 +153,18 @@ class UsageCallback(BaseCallbackHandler):
         except Exception as error:  # noqa: BLE001  # this is the boundary
             report_fault("on_llm_new_token", error)
 
-    @guarded
     def on_llm_end(
         self, response: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
         """Finish a call with what its result says."""
-        run, call = self._close(run_id, parent_run_id)
-        if call is None or call.is_finished:
-            return
-        generation = first_generation(response)
-        message = getattr(generation, "message", None)
-        if is_cache_hit(run_id, run, message, response.llm_output):
-            call.drop()
-            return
-        answer = read_answer(run, generation, response.llm_output, call.provider)
-        if run is not None and run.batch:
-            if answer.usage is not None:
-                self.runs.count_siblings(run)
-            elif run.is_counted_by_sibling and answer.is_part_of_batch:
-                call.drop()
-                return
-        was_streamed = run is not None and run.was_streamed
-        call.finish(
-            answer.usage,
-            model=answer.model,
-            provider=call.provider or answer.provider,
-            status="partial" if answer.lacks_input else "ok",
-            unreported_reason=(
-                "stream_without_usage" if was_streamed and answer.usage is None else None
-            ),
-            response_id=answer.response_id,
-            service_tier=answer.service_tier,
-        )
+        try:
+            run, call = self._close(run_id, parent_run_id)
+            if call is not None and not call.is_finished:
+                self._finish(run_id, run, call, response)
+        except BudgetExceededError:
+            raise
+        except Exception as error:  # noqa: BLE001  # this is the boundary
+            report_fault("on_llm_end", error)
 
     @guarded
     def on_llm_error(
@@ -242,6 +232,8 @@ class UsageCallback(BaseCallbackHandler):
         operation: Operation,
         parent_run_id: UUID | None,
         metadata: dict[str, Any] | None,
+        *,
+        surrounds: bool,
         asked: Callable[[], Asked] | None = None,
     ) -> OpenCall:
         known = metadata or {}
@@ -258,7 +250,7 @@ class UsageCallback(BaseCallbackHandler):
                 agent=agent_name(known),
                 tool_name=tool_name,
                 asked=asked,
-                surrounds=not is_generating(),  # which is known more exactly
+                surrounds=surrounds,
             )
         except InvalidScopeError as error:  # the call is counted, whatever its names are
             report_fault("attribution of a LangChain call", error)
@@ -269,8 +261,33 @@ class UsageCallback(BaseCallbackHandler):
                 provider=provider,
                 tool_name=tool_name,
                 asked=asked,
-                surrounds=not is_generating(),
+                surrounds=surrounds,
             )
+
+    def _finish(self, run_id: UUID, run: Run | None, call: OpenCall, response: Any) -> None:
+        generation, output = first_generation(response), response.llm_output
+        message = getattr(generation, "message", None)
+        if is_cache_hit(run_id, run, message, output):
+            call.drop()
+            return
+        answer = read_answer(run, generation, output, call.provider)
+        usage = answer.usage
+        if run is not None and run.batch:
+            if usage is not None:
+                self.runs.count_siblings(run)
+            elif run.is_counted_by_sibling and answer.is_part_of_batch:
+                call.drop()
+                return
+        was_streamed = usage is None and run is not None and run.was_streamed
+        call.finish(
+            usage,
+            model=answer.model,
+            provider=call.provider or answer.provider,
+            status="partial" if answer.lacks_input else "ok",
+            unreported_reason="stream_without_usage" if was_streamed else None,
+            response_id=answer.response_id,
+            service_tier=answer.service_tier,
+        )
 
     def _tool_name(self, parent_run_id: UUID | None) -> str | None:
         # A tool is given the configuration of its caller, and a call that it makes with that
@@ -289,7 +306,7 @@ class UsageCallback(BaseCallbackHandler):
         if self.runs.has_ended(run_id):
             return None, None
         # langchain#39633: a start may have been lost, but the call was made.
-        return None, self._begin(meter, "chat", parent_run_id, None)
+        return None, self._begin(meter, "chat", parent_run_id, None, surrounds=False)
 
 
 usage_callback: Final = UsageCallback()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any, Final
@@ -23,7 +23,7 @@ from agentsight_tokens.meter import OpenCall
 
 from .runs import Run
 
-__all__ = ["call_in_force", "is_generating", "note_start", "watch_generation"]
+__all__ = ["Generation", "call_in_force", "generation_in_force", "watch_generation"]
 
 TellEnd = Callable[..., None]
 """`on_llm_end` of the callback."""
@@ -34,7 +34,7 @@ _ASKING: Final = (
 )
 
 
-class _Generation:
+class Generation:
     """The runs that one `generate` has started."""
 
     __slots__ = ("is_open", "outer", "runs")
@@ -43,7 +43,7 @@ class _Generation:
         self.outer = outer
         """Where it is a model that makes the call, the runs that this one does it for."""
         self.is_open = True
-        self.runs: dict[UUID, Run] = {}
+        self.runs: dict[UUID | None, Run] = {}
 
 
 class _Asked:
@@ -60,22 +60,15 @@ class _Asked:
         return next((call for call in calls if call.inner is None), calls[0] if calls else None)
 
 
-_around: Final[ContextVar[_Generation | _Asked | None]] = ContextVar(
+_around: Final[ContextVar[Generation | _Asked | None]] = ContextVar(
     "agentsight_langchain_generation", default=None
 )
 
 
-def is_generating() -> bool:
-    """Tell whether a run that starts now is one of a `generate`."""
+def generation_in_force() -> Generation | None:
+    """Return the `generate` to which a run belongs that starts now."""
     around = _around.get()
-    return type(around) is _Generation and around.is_open
-
-
-def note_start(run_id: UUID, run: Run) -> None:
-    """Remember a run that started, for the `generate` that it belongs to."""
-    around = _around.get()
-    if type(around) is _Generation and around.is_open:
-        around.runs[run_id] = run
+    return around if type(around) is Generation and around.is_open else None
 
 
 @guarded
@@ -86,7 +79,7 @@ def call_in_force() -> OpenCall | None:
     That model may ask another of LangChain's, whose call is then the inner one.
     """
     around = _around.get()
-    asked = around.outer if type(around) is _Generation else around
+    asked = around.outer if type(around) is Generation else around
     return asked.call() if type(asked) is _Asked else None
 
 
@@ -187,30 +180,29 @@ def _asked_async(original: Callable[..., Awaitable[Any]]) -> Callable[..., Await
     return ask
 
 
-def _begun() -> _Generation:
+def _begun() -> Generation:
     around = _around.get()
-    return _Generation(around if type(around) is _Asked else None)
+    return Generation(around if type(around) is _Asked else None)
 
 
-@guarded
 def _runs_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Asked | None:
     """Return the runs for which a model is about to be asked."""
     generation = _around.get()
-    if type(generation) is not _Generation:
+    if type(generation) is not Generation:
         return None
-    managers: Any = kwargs.get("run_manager") or kwargs.get("run_managers")
-    if managers is None:
-        managers = args[2] if len(args) > 2 else ()
-    if not isinstance(managers, Iterable):
-        managers = (managers,)
-    runs = [run for each in managers if (run := generation.runs.get(each.run_id)) is not None]
+    manager: Any = kwargs.get("run_manager") or kwargs.get("run_managers")
+    if manager is None and len(args) > 2:
+        manager = args[2]
+    managers = manager if isinstance(manager, list) else (manager,)
+    started = generation.runs
+    runs = [run for each in managers if (run := started.get(getattr(each, "run_id", None)))]
     for run in runs:
         run.was_asked = True
     return _Asked(runs) if runs else None
 
 
 @guarded
-def _close(generation: _Generation, error: BaseException, tell_end: TellEnd) -> None:
+def _close(generation: Generation, error: BaseException, tell_end: TellEnd) -> None:
     """Finish what is still open, now that nobody else will."""
     # Where a model asks in a way of its own, nothing is known of any.
     is_known = any(run.was_asked for run in generation.runs.values())

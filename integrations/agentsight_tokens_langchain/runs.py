@@ -77,47 +77,38 @@ class OpenRuns:
     """
 
     def __init__(self, *, most: int = _MOST_RUNS, longest: float = _LONGEST_RUN_SECONDS) -> None:
-        self._runs: dict[UUID, Run] = {}
+        # By the ids' numbers, because the hash of a UUID takes longer than all the rest.
+        self._runs: dict[Any, Run] = {}
         self._lock = Lock()
         self._most = most
         self._longest_seconds = longest
         self._next_look = 0.0
-        self._ended: dict[UUID, None] = {}
-        self._asked: tuple[UUID | None, Run | None] = None, None
-        """The newest answer of `get`, because the hash of an id takes longer than the rest."""
+        self._ended: dict[Any, None] = {}
 
     def __len__(self) -> int:
         return len(self._runs)
 
     def get(self, run_id: UUID) -> Run | None:
         """Return an open run."""
-        asked, run = self._asked
-        if asked is run_id:  # as for every chunk of a stream
-            return run
-        run = self._runs.get(run_id)
-        if run is not None:
-            self._asked = run_id, run
-        return run
+        return self._runs.get(_key(run_id))
 
     def repeat(self, run_id: UUID, prompt: int) -> bool:
         """Note another start of an open run, and return whether it is one."""
-        run = self._runs.get(run_id)
+        run = self._runs.get(_key(run_id))
         if run is None:
             return False
         with self._lock:
             if run.prompt == prompt and not run.call.is_finished:
                 run.starts += 1
                 return True
-            self._runs.pop(run_id, None)  # used again, and the run before never closed
+            self._runs.pop(_key(run_id), None)  # used again, and the run before never closed
         _expire(run)
         return False
 
     def open(self, run_id: UUID, run: Run) -> None:
         """Add a run, and expire the oldest where there are too many or it is too old."""
         with self._lock:
-            self._runs[run_id] = run
-            self._asked = None, None
-            self._ended.pop(run_id, None)
+            self._runs[_key(run_id)] = run
             if len(self._runs) <= self._most and run.began < self._next_look:
                 return
             self._next_look = run.began + _SECONDS_BETWEEN_LOOKS
@@ -127,14 +118,14 @@ class OpenRuns:
 
     def close(self, run_id: UUID) -> Run | None:
         """Note an end, and return the run; it leaves the table with its last end."""
+        key = _key(run_id)
         with self._lock:
-            run = self._runs.get(run_id)
+            run = self._runs.get(key)
             if run is not None:
                 run.starts -= 1
                 if run.starts <= 0:
-                    del self._runs[run_id]
-                    self._asked = None, None
-                    self._ended[run_id] = None
+                    del self._runs[key]
+                    self._ended[key] = None
                     if len(self._ended) > _MOST_ENDED:
                         del self._ended[next(iter(self._ended))]
         return run
@@ -146,7 +137,7 @@ class OpenRuns:
         LangChain may tell an end twice: a stream of `astream_events(version="v3")` that is
         cancelled behind its end, for one (langchain-core 1.7).
         """
-        return run_id in self._ended
+        return _key(run_id) in self._ended
 
     def count_siblings(self, run: Run) -> None:
         """Mark the open runs whose usage is part of this run's."""
@@ -160,7 +151,6 @@ class OpenRuns:
         with self._lock:
             runs = tuple(self._runs.values())
             self._runs.clear()
-            self._asked = None, None
             self._ended.clear()
         for run in runs:
             _expire(run)
@@ -173,6 +163,10 @@ class OpenRuns:
                 return
             del self._runs[oldest]
             yield run
+
+
+def _key(run_id: UUID) -> Any:
+    return getattr(run_id, "int", run_id)  # a program may give its runs other ids
 
 
 def _expire(run: Run) -> None:

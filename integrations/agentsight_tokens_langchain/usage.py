@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
+
+import msgspec
 
 from agentsight_tokens.errors import InvalidCountError, UnknownResponseError
 from agentsight_tokens.extract import Extracted, extract_usage
@@ -31,7 +33,7 @@ _OUTPUT_DETAILS: Final = {
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What a result says about its call."""
 
     usage: TokenUsage | None
