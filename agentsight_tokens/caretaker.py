@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -46,6 +48,7 @@ class Caretaker:
         self._sealer = sealer
         self._keep_bytes = max_mb * 1_000_000
         self._turn = Lock()
+        self._lost = 0
         self._looked_at = self._pruned_at = time.monotonic()
 
     def look_after(self, folder: ProcessFolder, trackers: Callable[[], Mapping[int, int]]) -> None:
@@ -83,6 +86,10 @@ class Caretaker:
     def _look(self, folder: ProcessFolder, trackers: Callable[[], Mapping[int, int]]) -> None:
         if not folder.is_settled:
             folder.settle(self._lock)
+        if folder.journal.lost > self._lost:
+            with contextlib.suppress(sqlite3.Error):  # noted when the disk takes it
+                folder.ledger.note_lost(folder.journal.lost)
+                self._lost = folder.journal.lost
         self._sealer.seal_what_a_repair_forgot()
         self._sealer.measure()
         if time.monotonic() - self._pruned_at > PRUNE_SECONDS:

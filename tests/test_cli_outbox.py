@@ -96,6 +96,28 @@ def test_folders_that_cannot_be_read_are_passed(caplog: pytest.LogCaptureFixture
     assert "damaged: its ledger cannot be read" in caplog.text
 
 
+def test_what_was_lost_is_named() -> None:
+    """Lost calls and damaged entries stand beside what waits, and doctor tells of them too."""
+    folder = ProcessFolder(TokenConfig().directory / "processes", ["embedded"])
+    folder.journal.append(1, 1, encoded(call(1)))
+    with (folder.path / folder.journal.segment).open("ab") as file:
+        file.write(b"rubbish\n")
+    folder.ledger.seal(1, sealed_by="send")
+    folder.ledger.note_lost(5000)
+    told = run("status", "--format", "json")
+    examined = CliRunner().invoke(app, ["doctor", "--format", "json"])
+    folder.close()
+
+    assert len(json.loads(told.stdout)) == 1
+    assert told.stderr.strip() == (
+        f"note: {folder.path}: 5,000 calls lost, which neither disk nor memory could hold; "
+        "1 damaged entry of the journal passed, the file is kept"
+    )
+    assert IsPartialDict(
+        facts=IsPartialDict(folder=str(folder.path), lost_calls=5000, damaged_entries=1)
+    ) in json.loads(examined.stdout)
+
+
 def test_what_waits_and_what_was_refused(waiting: str) -> None:
     """The status tells both, by destination, in every format and within 80 columns."""
     pending, refused = rows("status")

@@ -55,16 +55,19 @@ def status(
     Count the cycles that a destination has not taken yet, and those that it refuses for ever.
 
     What waits is delivered by any program that tracks in the same data
-    directory. What is refused is kept; nothing is thrown away.
+    directory. What is refused is kept; nothing is thrown away. Calls that were
+    lost are named as well.
 
     [bold]Example[/]
 
       agentsight-tokens outbox status --format json
     """
-    from .waiting import Waiting, waiting_in
+    from .waiting import Waiting, losses_in, waiting_in
 
     config = configuration(data_dir)
     found = waiting_in(config.directory)
+    for loss in losses_in(config.directory):
+        typer.echo(f"note: {loss}", err=True)
     if output_format is not OutputFormat.table:
         write_rows([each._asdict() for each in found], output_format, Waiting._fields)
         return

@@ -21,7 +21,7 @@ from agentsight_tokens.runtime import configured_destinations
 
 from .finding import Finding
 from .screen import plural
-from .waiting import Waiting, waiting_in
+from .waiting import Waiting, losses_in, waiting_in
 
 __all__ = ["bytes_text", "examine_data"]
 
@@ -147,6 +147,10 @@ def _outbox(config: TokenConfig, configured: Set[str]) -> Iterator[Finding]:
             "note",
             f"{plural(refused, 'delivery', 'deliveries')} refused for ever, and kept aside",
             "agentsight-tokens outbox dead list",
+        )
+    for loss in losses_in(config.directory):
+        yield Finding(
+            "outbox", "note", str(loss), facts=loss._asdict() | {"folder": str(loss.folder)}
         )
 
 

@@ -11,7 +11,9 @@ from typing import Final, Literal, NamedTuple
 
 from agentsight_tokens.outbox import Outbox
 
-__all__ = ["State", "Waiting", "opened_outbox", "waiting_in"]
+from .screen import plural
+
+__all__ = ["Loss", "State", "Waiting", "losses_in", "opened_outbox", "waiting_in"]
 
 State = Literal["pending", "refused"]
 _STATES: Final[dict[str, State]] = {"pending": "pending", "dead": "refused"}
@@ -28,6 +30,27 @@ class Waiting(NamedTuple):
     """The size of their records as JSON."""
     oldest_at: datetime
     """When the oldest of them was sealed."""
+
+
+class Loss(NamedTuple):
+    """What a process could not keep."""
+
+    folder: Path
+    lost_calls: int
+    """Calls that neither the disk nor the memory could hold."""
+    damaged_entries: int
+    """Entries of its journal that cannot be read."""
+
+    def __str__(self) -> str:
+        parts = []
+        if self.lost_calls:
+            parts.append(
+                f"{plural(self.lost_calls, 'call')} lost, which neither disk nor memory could hold"
+            )
+        if self.damaged_entries:
+            damaged = plural(self.damaged_entries, "damaged entry", "damaged entries")
+            parts.append(f"{damaged} of the journal passed, the file is kept")
+        return f"{self.folder}: {'; '.join(parts)}"
 
 
 @contextlib.contextmanager
@@ -60,3 +83,13 @@ def waiting_in(directory: Path) -> list[Waiting]:
         )
         for key, parts in sorted(found.items())
     ]
+
+
+def losses_in(directory: Path) -> list[Loss]:
+    """Return what the processes of a data directory have lost, as far as they could note it."""
+    with opened_outbox(directory) as outbox:
+        found = [
+            Loss(outbox.processes / ledger.journal_id, ledger.lost, ledger.damaged)
+            for ledger in outbox.ledgers()
+        ]
+    return [loss for loss in found if loss.lost_calls or loss.damaged_entries]
