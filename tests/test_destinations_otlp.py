@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dirty_equals import IsPartialDict
 
 from agentsight_tokens import ConfigurationError, Cycle, Scope, TokenConfig, TokenUsage
 from agentsight_tokens.configured import configured_destinations
@@ -29,6 +33,7 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from agentsight_tokens.destinations.otlp import OTLPMetricsDestination, OTLPSpansDestination
+from agentsight_tokens.destinations.otlp_source import resource_of
 from agentsight_tokens.destinations.vendors import LangfuseDestination, LangSmithDestination
 
 RECORD = call(
@@ -135,6 +140,49 @@ def test_a_span_that_comes_again_is_the_same(collector: Backend) -> None:
 
     ids = [(span.trace_id, span.span_id) for span, _, _ in spans(collector)]
     assert ids[0] == ids[1] != ids[2]
+
+
+def test_the_resource_is_the_services(collector: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name and attributes come from OpenTelemetry's variables, the environment from ours."""
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=blue,deployment.environment.name=other")
+    resource_of.cache_clear()
+    destination = OTLPSpansDestination(collector.url)
+    destination.deliver([cycle()])
+    destination.close()
+    resource_of.cache_clear()
+
+    ((_, _, resource),) = spans(collector)
+    assert resource == IsPartialDict(
+        {"service.name": "shop", "team": "blue", "deployment.environment.name": "test"}
+    )
+
+
+def test_a_program_that_ends_at_once_delivers(collector: Backend, tmp_path: Path) -> None:
+    """What is loaded and started for the first delivery can be while Python ends."""
+    url = collector.url
+    names = f"otlp:{url},otlp-metrics:{url},langfuse:{url},langsmith:{url}"
+    code = (
+        "from agentsight_tokens import ConversationTracker, TokenConfig\n"
+        f"config = TokenConfig(destinations={names!r}, exit_flush_seconds=30)\n"
+        "ConversationTracker(config=config).track_token_usage(5)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={
+            **os.environ,
+            **dict.fromkeys(
+                ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "LANGSMITH_API_KEY"), "k"
+            ),
+        },
+    )
+
+    assert (done.stdout, done.stderr) == ("", "")
+    assert len(collector.requests) == 4
 
 
 def test_what_is_unknown_is_no_zero(collector: Backend) -> None:
