@@ -171,10 +171,13 @@ class Runtime:
                 return all(drained) and is_sealed
 
     def last_error(self) -> str | None:
-        """Return why a destination does not take deliveries."""
+        """Return why destinations do not take deliveries; of several, which."""
         if self._opened is not None and self._opened.journal.lost:
             return f"{self._opened.journal.lost} calls are lost: neither disk nor memory took them"
-        return next((s.last_error for s in self._senders if s.last_error), None)
+        errors = {s.destination.identity: s.last_error for s in self._senders if s.last_error}
+        if len(self._senders) == 1:
+            return next(iter(errors.values()), None)
+        return "; ".join(f"{name}: {error}" for name, error in errors.items()) or None
 
     def close(self) -> None:
         """Seal and deliver what there is, for a short time, and close the files."""

@@ -117,6 +117,7 @@ def test_one_that_is_away_holds_up_no_other(
         assert first.status == "queued"
         assert (away.status, away.pending) == ("queued", 3)
         assert away.error is not None
+        assert away.error.startswith("http:")
         assert "refused" in away.error
 
         backend.start()
