@@ -26,11 +26,6 @@ class ServerProcess:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
     def begin(self) -> None:
         """Begin, and return when it listens."""
         environment = {**os.environ, "AGENTSIGHT_DATA_DIR": str(self._directory)}
@@ -42,7 +37,6 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
-            start_new_session=True,
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing.connection
+import os
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -45,6 +49,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         """Return the application of this process."""
         if self.metrics_directory is not None:
             share_metrics_in(self.metrics_directory)
+            _end_with_parent()
         # Imported here: how metrics are kept is settled when their library is.
         from .app import create_app
         from .endpoint import Limits
@@ -86,6 +91,19 @@ def run(service: Service, listener: socket.socket, *, workers: int = 1) -> None:
         else:
             write_logs(service.log_level)
             Multiprocess(settings, sockets=[listener]).run()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that looks after it is killed: it would keep the port."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="agentsight-parent", daemon=True).start()
 
 
 @contextlib.contextmanager

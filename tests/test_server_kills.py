@@ -1,0 +1,174 @@
+"""The server is killed, and its database restarted, while clients deliver."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from agentsight_tokens.backend.store import SQLiteStore, Store
+from agentsight_tokens.backend.store.postgres import PostgreSQLStore
+from agentsight_tokens.destinations.http import HTTPDestination
+from agentsight_tokens.errors import DestinationUnavailableError
+from tests.postgres_kit import PostgreSQL
+from tests.server_kit import cycle
+from tests.server_process import ServerProcess
+from tests.store_kit import postgresql
+
+__all__ = ["postgresql"]
+
+pytestmark = pytest.mark.services
+
+CLIENTS = 4
+TIMES = 10
+
+
+class Clients:
+    """Threads that deliver cycles, each until it is acknowledged."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._is_over = threading.Event()
+        self.acknowledged: list[str] = []
+        self.refused: list[Exception] = []
+        self.retries = 0
+        self._threads = [
+            threading.Thread(target=self._deliver, args=(number,)) for number in range(CLIENTS)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self) -> None:
+        """Let each acknowledge what it delivers, and end."""
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in self._threads)
+
+    def wait_for_more(self, cycles: int = 20) -> None:
+        """Wait until something is acknowledged again."""
+        goal = len(self.acknowledged) + cycles
+        deadline = time.monotonic() + 60
+        while len(self.acknowledged) < goal and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(self.acknowledged) >= goal
+
+    def _deliver(self, number: int) -> None:
+        destination = HTTPDestination(self._url, None, timeout_seconds=20)
+        sequence = 0
+        while not self._is_over.is_set():
+            sequence += 1
+            keys = [f"{number}-{sequence}-{part}" for part in range(5)]
+            cycles = [cycle(key, 1, 2) for key in keys]
+            while True:
+                try:
+                    outcomes = destination.deliver(cycles)
+                    break
+                except DestinationUnavailableError:
+                    self.retries += 1
+                    time.sleep(0.02)
+                except Exception as error:
+                    self.refused.append(error)
+                    raise
+            assert all(outcome.is_accepted for outcome in outcomes)
+            self.acknowledged += keys
+        destination.close()
+
+
+@contextmanager
+def delivering(url: str) -> Iterator[Clients]:
+    clients = Clients(url)
+    clients.start()
+    try:
+        yield clients
+    finally:
+        clients.finish()
+
+
+def assert_all_is_there_once(store: Store, clients: Clients) -> None:
+    calls = store.rows("SELECT cycle_key, id FROM calls ORDER BY 1, 2")
+    expected = [(key, f"{key}-{n}") for key in sorted(clients.acknowledged) for n in (1, 2)]
+    assert calls == expected
+    assert store.rows("SELECT CAST(SUM(calls) AS BIGINT) FROM hourly_usage") == [(len(expected),)]
+    assert not clients.refused
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> tuple[tuple[str, ...], Callable[[], Store]]:
+    """Return the server's arguments, and what opens its store."""
+    if request.param == "sqlite":
+        return (), lambda: SQLiteStore(tmp_path / "store.db")
+    url = request.getfixturevalue("postgresql").database()
+    return ("--database-url", url), lambda: PostgreSQLStore(url)
+
+
+@pytest.mark.timeout(300)
+def test_kill_9_during_ingest(
+    tmp_path: Path, database: tuple[tuple[str, ...], Callable[[], Store]]
+) -> None:
+    """Ten times at any moment: every acknowledged cycle is there, once."""
+    arguments, open_store = database
+    with ServerProcess(tmp_path, *arguments) as server:
+        with delivering(server.url) as clients:
+            for _ in range(TIMES):
+                clients.wait_for_more()
+                time.sleep(random.uniform(0, 0.1))
+                server.end()
+                server.begin()
+            clients.wait_for_more()
+        server.end()
+    store = open_store()
+    assert_all_is_there_once(store, clients)
+    assert clients.retries >= TIMES
+    store.close()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_postgresql_restarts_during_ingest(
+    tmp_path: Path, postgresql: PostgreSQL, mode: str
+) -> None:
+    """Orderly or by a crash: clients are told to try again, and everything drains."""
+    url = postgresql.database()
+    arguments = ("--database-url", url, "--workers", "2")
+    with ServerProcess(tmp_path, *arguments) as server, delivering(server.url) as clients:
+        for _ in range(3):
+            clients.wait_for_more()
+            postgresql.stop(mode)
+            time.sleep(random.uniform(0, 0.5))
+            postgresql.start()
+        clients.wait_for_more()
+    with PostgreSQLStore(url) as store:
+        assert_all_is_there_once(store, clients)
+    assert clients.retries > 0
+
+
+def test_workers_end_with_the_one_that_looks_after_them(
+    tmp_path: Path, postgresql: PostgreSQL
+) -> None:
+    """When that is killed, they leave the port, and another server can begin there."""
+    arguments = ("--database-url", postgresql.database(), "--workers", "2")
+    with ServerProcess(tmp_path, *arguments) as server:
+        assert urllib3.request("GET", f"{server.url}/readyz").status == 200
+        server.end()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                urllib3.request("GET", f"{server.url}/healthz", timeout=1, retries=False)
+            except urllib3.exceptions.HTTPError:
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("the workers go on")
+        server.begin()
+        assert urllib3.request("GET", f"{server.url}/readyz").status == 200
