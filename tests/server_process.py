@@ -26,6 +26,11 @@ class ServerProcess:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def begin(self) -> None:
         """Begin, and return when it listens."""
         environment = {**os.environ, "AGENTSIGHT_DATA_DIR": str(self._directory)}
