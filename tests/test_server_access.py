@@ -67,7 +67,7 @@ def test_a_key_is_known_by_its_secret_alone(accounts: Accounts, store: Store) ->
     assert accounts.key_of("ats_000000000000_x") is None
     assert accounts.key_of("anything") is None
     assert key.scopes == ("ingest", "read")
-    assert secret.rpartition("_")[2] not in str(store.rows("SELECT * FROM api_keys"))
+    assert secret.split("_", 2)[2] not in str(store.rows("SELECT * FROM api_keys"))
 
 
 def test_scopes_and_ends_are_checked(accounts: Accounts) -> None:
