@@ -17,7 +17,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import BaseModel
 
 from agentsight_tokens.conformance.clients import drain, expect_failure, run
-from agentsight_tokens.conformance.scenario import MiscountError
+from agentsight_tokens.conformance.workers import work_at_once
 from agentsight_tokens.testing import Reply, ToolCall
 
 from .clients import (
@@ -31,9 +31,6 @@ from .clients import (
 )
 
 SLOWLY = "[[in=11 out=7 chunks=4 text=abcd]]"
-WORKERS = 32
-CALLS_OF_WORKER = 4
-NAMES = "abcd"
 
 
 class Sum(BaseModel):
@@ -334,50 +331,6 @@ def refused(kit: LangChainClients) -> None:
         kit.openai().invoke("[[status=400]]")
 
 
-def workers_prompts(number: int) -> list[tuple[int, int]]:
-    """Return the prompt and completion tokens of one worker's calls."""
-    return [(number + 1, call + 1) for call in range(CALLS_OF_WORKER)]
-
-
-class Sending(threading.Thread):
-    """Sends what the conversations use, every 3 ms."""
-
-    def __init__(self, kit: LangChainClients) -> None:
-        super().__init__()
-        self.kit = kit
-        self.is_over = threading.Event()
-        self.sent: dict[str, int | None] = dict.fromkeys(NAMES, 0)
-
-    def run(self) -> None:
-        is_last = False
-        while not is_last:
-            is_last = self.is_over.wait(0.003)
-            for name, before in self.sent.items():
-                more = self.kit.meter.send(name)
-                self.sent[name] = None if more is None or before is None else before + more
-
-    def finish(self) -> None:
-        self.is_over.set()
-        self.join()
-        for name, tokens in self.sent.items():
-            billed = self.kit.provider.billed(name).total_tokens
-            if tokens is not None and tokens != billed:
-                raise MiscountError(billed, tokens)
-
-
 def many_workers(kit: LangChainClients) -> None:
-    model, sending = kit.openai(), Sending(kit)
-
-    def work(number: int) -> None:
-        name = NAMES[number % len(NAMES)]
-        for call, (given, made) in enumerate(workers_prompts(number)):
-            prompt = f"[[in={given} out={made} label={name}]]"
-            with kit.meter.conversation(name):
-                list(model.stream(prompt)) if call % 2 else model.invoke(prompt)
-
-    workers = [threading.Thread(target=work, args=(n,)) for n in range(WORKERS)]
-    for thread in (sending, *workers):
-        thread.start()
-    for thread in workers:
-        thread.join()
-    sending.finish()
+    model = kit.openai()
+    work_at_once(kit, lambda n, text: list(model.stream(text)) if n % 2 else model.invoke(text))

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from agentsight_tokens.conformance.clients import drain, run
 from agentsight_tokens.conformance.scenario import Scenario
+from agentsight_tokens.conformance.workers import CALLS, SHARES
 
 from . import acts
 from .clients import D, asked, prompts
@@ -33,17 +34,6 @@ def _responses(kit: Any) -> Any:
 def _twice(kit: Any) -> dict[str, Any]:
     return {"callbacks": kit.callbacks_twice()}
 
-
-def _worker_shares() -> dict[str, tuple[int, int]]:
-    shares = dict.fromkeys(acts.NAMES, (0, 0))
-    for number in range(acts.WORKERS):
-        name = acts.NAMES[number % len(acts.NAMES)]
-        for given, made in acts.workers_prompts(number):
-            shares[name] = (shares[name][0] + given, shares[name][1] + made)
-    return shares
-
-
-SHARES: Final = _worker_shares()
 
 SCENARIOS: Final = (
     Scenario("1 invoke", lambda k: k.openai().invoke(D), **FULL),
@@ -223,7 +213,7 @@ SCENARIOS: Final = (
         acts.many_workers,
         sum(given for given, _ in SHARES.values()),
         sum(made for _, made in SHARES.values()),
-        calls=acts.WORKERS * acts.CALLS_OF_WORKER,
+        calls=CALLS,
         shares=SHARES,
     ),
 )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from agentsight_tokens.conformance.clients import expect_failure, run
+from agentsight_tokens.conformance.clients import drain, expect_failure, run
+from agentsight_tokens.conformance.workers import work_at_once
 from agentsight_tokens.testing import Reply
 
 from .clients import D, LiteLLMClients, litellm, said
 
 SLOWLY = "[[in=101 out=7 chunks=4 text=abcd]]"
+NAMED: dict[str, Any] = {"metadata": {"agentsight_conversation_id": "named"}}
 ANSWERED = Reply(input_tokens=101, output_tokens=7, cache_read_tokens=40, reasoning_tokens=2)
 FAILED = Reply(status=500, retry_after=0)
 
@@ -26,6 +30,34 @@ def astream(kit: LiteLLMClients) -> None:
             pass
 
     run(act())
+
+
+def text(kit: LiteLLMClients) -> None:
+    litellm.text_completion(**_prompting(kit))
+
+
+def atext(kit: LiteLLMClients) -> None:
+    run(litellm.atext_completion(**_prompting(kit)))
+
+
+def _prompting(kit: LiteLLMClients) -> dict[str, Any]:
+    options = kit.options(model="text-completion-openai/gpt-3.5-turbo-instruct", prompt=D)
+    return {name: value for name, value in options.items() if name != "messages"}
+
+
+def in_bare_thread(kit: LiteLLMClients) -> None:
+    thread = threading.Thread(target=lambda: kit.complete(**NAMED))
+    thread.start()
+    thread.join()
+
+
+def own_callbacks(kit: LiteLLMClients) -> None:
+    before = litellm.callbacks
+    litellm.callbacks = [lambda *told: None]
+    try:
+        kit.complete()
+    finally:
+        litellm.callbacks = before
 
 
 def _cached(act: Callable[[], object]) -> None:
@@ -60,18 +92,36 @@ def retried(kit: LiteLLMClients) -> None:
     kit.complete("hi", num_retries=1)
 
 
-def router(kit: LiteLLMClients) -> None:
+def aretried(kit: LiteLLMClients) -> None:
+    kit.provider.enqueue(FAILED)
+    kit.provider.default_reply = ANSWERED
+    run(kit.acomplete("hi", num_retries=1))
+
+
+def _failing_router(kit: LiteLLMClients) -> Any:
     kit.provider.default_reply = ANSWERED
     kit.provider.enqueue(FAILED, FAILED)
-    kit.router("gpt-4o", "gpt-4.1", "gpt-4o-mini").completion("gpt-4o", said("hi"))
+    return kit.router("gpt-4o", "gpt-4.1", "gpt-4o-mini")
+
+
+def router(kit: LiteLLMClients) -> None:
+    _failing_router(kit).completion("gpt-4o", said("hi"))
+
+
+def router_stream(kit: LiteLLMClients) -> None:
+    list(_failing_router(kit).completion("gpt-4o", said("hi"), stream=True))
 
 
 def arouter(kit: LiteLLMClients) -> None:
-    kit.provider.default_reply = ANSWERED
-    kit.provider.enqueue(FAILED, FAILED)
-
     async def act() -> None:
-        await kit.router("gpt-4o", "gpt-4.1", "gpt-4o-mini").acompletion("gpt-4o", said("hi"))
+        await _failing_router(kit).acompletion("gpt-4o", said("hi"))
+
+    run(act())
+
+
+def arouter_stream(kit: LiteLLMClients) -> None:
+    async def act() -> None:
+        await drain(_failing_router(kit).acompletion("gpt-4o", said("hi"), stream=True))
 
     run(act())
 
@@ -80,6 +130,12 @@ def fallbacks(kit: LiteLLMClients) -> None:
     kit.provider.default_reply = ANSWERED
     kit.provider.enqueue(FAILED)
     kit.complete("hi", fallbacks=["openai/gpt-4.1-mini"])
+
+
+def afallbacks(kit: LiteLLMClients) -> None:
+    kit.provider.default_reply = ANSWERED
+    kit.provider.enqueue(FAILED)
+    run(kit.acomplete("hi", fallbacks=["openai/gpt-4.1-mini"]))
 
 
 def _responses(kit: LiteLLMClients, **options: Any) -> dict[str, Any]:
@@ -144,6 +200,12 @@ def anthropic_stream(kit: LiteLLMClients) -> None:
     list(kit.complete(text, model="anthropic/claude-sonnet-4-5", api_base=url, stream=True))
 
 
+def anthropic_astream(kit: LiteLLMClients) -> None:
+    text = "hi [[in=105 out=9 cached=30 written=25 mode=output_only]]"
+    options = {"model": "anthropic/claude-sonnet-4-5", "api_base": kit.provider.anthropic_url}
+    run(drain(kit.acomplete(text, stream=True, **options)))
+
+
 def drained_elsewhere(kit: LiteLLMClients) -> None:
     chunks = kit.complete(stream=True)
     with kit.meter.conversation("other"):
@@ -162,6 +224,36 @@ def closed(kit: LiteLLMClients) -> None:
     getattr(chunks, "close", lambda: None)()
 
 
+def let_go(kit: LiteLLMClients) -> None:
+    next(iter(kit.complete(SLOWLY, stream=True)))
+
+
+def cancelled(kit: LiteLLMClients) -> None:
+    async def act() -> None:
+        task = asyncio.ensure_future(kit.acomplete("[[delay=1]]"))
+        await asyncio.to_thread(kit.provider.settle, 0.3, requests=1)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    run(act())
+
+
+def broken(kit: LiteLLMClients) -> None:
+    with expect_failure(""):
+        list(kit.complete("[[in=101 out=7 chunks=4 text=abcd break=2]]", stream=True))
+
+
+def many_workers(kit: LiteLLMClients) -> None:
+    ways: list[Callable[[str], object]] = [
+        kit.complete,
+        lambda text: list(kit.complete(text, stream=True)),
+        lambda text: run(kit.acomplete(text)),
+        lambda text: run(drain(kit.acomplete(text, stream=True))),
+    ]
+    work_at_once(kit, lambda number, text: ways[number % len(ways)](text))
+
+
 def langchain(kit: LiteLLMClients) -> None:
     kit.langchain().invoke(D)
 
@@ -170,9 +262,25 @@ def langchain_stream(kit: LiteLLMClients) -> None:
     list(kit.langchain().stream(D))
 
 
+def langchain_async(kit: LiteLLMClients) -> None:
+    run(kit.langchain().ainvoke(D))
+
+
+def langchain_astream(kit: LiteLLMClients) -> None:
+    run(drain(kit.langchain().astream(D)))
+
+
 def llamaindex(kit: LiteLLMClients) -> None:
     kit.llamaindex().complete(D)
 
 
 def llamaindex_stream(kit: LiteLLMClients) -> None:
     list(kit.llamaindex().stream_complete(D))
+
+
+def llamaindex_async(kit: LiteLLMClients) -> None:
+    run(kit.llamaindex().acomplete(D))
+
+
+def llamaindex_astream(kit: LiteLLMClients) -> None:
+    run(drain(kit.llamaindex().astream_complete(D)))
