@@ -298,6 +298,11 @@ class ConversationTracker:
         meter.settle()
         return self._runtime.ledger.history(self._hashed(where), self._number, self._since)
 
+    @property
+    def budgets(self) -> BudgetManager | None:
+        """What calls may use, to ask and to add to; None where nothing is limited."""
+        return self.guard.manager if self.guard is not None else None
+
     def get_cost(self) -> Decimal:
         """Return the cost in USD of the calls that have a price; see `get_usage`."""
         return self.get_usage().cost

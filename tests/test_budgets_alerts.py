@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,12 +20,14 @@ from agentsight_tokens import (
     BudgetAlert,
     BudgetExceededError,
     BudgetManager,
+    ConversationTracker,
     check_budget,
     faults,
     log_budget_alert,
 )
 from agentsight_tokens.budgets.alarms import Alarms
 from agentsight_tokens.budgets.memory import MemoryStore
+from agentsight_tokens.budgets.spool import AlertSpool
 from agentsight_tokens.budgets.webhook import (
     SIGNATURE_HEADER,
     AlertWebhook,
@@ -32,6 +36,7 @@ from agentsight_tokens.budgets.webhook import (
     signature,
 )
 from agentsight_tokens.errors import StorageError
+from agentsight_tokens.folder_lock import FolderLock
 from agentsight_tokens.testing import FakeClock
 
 
@@ -315,6 +320,97 @@ def test_a_webhook_that_is_away_is_given_up_at_last(caplog: pytest.LogCaptureFix
 
     assert len(pauses) == 8
     assert "the webhook was not reached" in caplog.text
+
+
+def spool_in(folder: Path, **options: Any) -> AlertSpool:
+    pauses: list[float] = []
+    options = {"longest_wait_seconds": 60, "sleep": pauses.append, **options}
+    spool = AlertSpool(folder / "alerts", **options)
+    spool.pauses = pauses
+    return spool
+
+
+def files_in(folder: Path) -> list[str]:
+    return [file.name for file in (folder / "alerts").iterdir() if file.suffix != ""]
+
+
+def test_a_spooled_alert_is_tried_again_until_it_is_accepted(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    """The file that holds it goes with it; its key stays the same."""
+    receiver.answers = [503, 429, 200]
+    spool = spool_in(tmp_path)
+
+    spool.put(WebhookMessage("k", receiver.url, b"{}", {"AgentSight-Alert-Key": "k"}))
+    spool.join(20)
+
+    assert spool.pauses == [1.0, 2.0]
+    assert [headers["AgentSight-Alert-Key"] for headers, _ in receiver.received] == ["k"] * 3
+    assert files_in(tmp_path) == []
+
+
+def test_what_a_process_leaves_the_next_delivers(receiver: Receiver, tmp_path: Path) -> None:
+    """An alert outlives the process that gave it, and is posted as it was signed."""
+    has_ended = threading.Event()
+    first = spool_in(tmp_path, sleep=lambda _: has_ended.wait(60))
+    receiver.answers = [503]
+    first.put(WebhookMessage("k", receiver.url, b'{"text": "ho"}', {"X": "1"}))
+    assert receiver.arrived.acquire(timeout=20)
+    receiver.answers = [200]
+
+    spool_in(tmp_path).join(20)
+    has_ended.set()
+    first.join(20)
+
+    assert [body for _, body in receiver.received] == [b'{"text": "ho"}'] * 2
+    assert files_in(tmp_path) == []
+
+
+def test_a_spooled_alert_that_is_refused_or_too_old_is_given_up(
+    receiver: Receiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has it, and what is no alert at all."""
+    receiver.answers = [400, 503]
+    (tmp_path / "alerts").mkdir()
+    (tmp_path / "alerts" / "1-x.json").write_text("torn")
+    spool = spool_in(tmp_path, longest_wait_seconds=0)
+
+    spool.put(WebhookMessage("k", receiver.url, b"{}", {}))
+    spool.join(20)
+    spool.put(WebhookMessage("l", receiver.url, b"{}", {}))
+    spool.join(20)
+
+    assert files_in(tmp_path) == []
+    assert "holds no alert" in caplog.text
+    assert "an alert was not delivered: the webhook answered 400" in caplog.messages
+    assert "an alert was not delivered: the webhook answered 503" in caplog.messages
+
+
+def test_one_process_at_a_time_delivers(receiver: Receiver, tmp_path: Path) -> None:
+    """While another one has the turn, nothing is posted twice."""
+    (tmp_path / "alerts").mkdir()
+    other = FolderLock(tmp_path / "alerts" / "lock")
+    assert other.try_acquire()
+    spool = spool_in(tmp_path, sleep=lambda _: other.release())
+
+    spool.put(WebhookMessage("k", receiver.url, b"{}", {}))
+    spool.join(20)
+
+    assert len(receiver.received) == 1
+
+
+def test_a_variable_is_all_a_webhook_takes(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alerts of the configured budget reach it."""
+    monkeypatch.setenv("AGENTSIGHT_DAILY_TOKEN_LIMIT", "100")
+    monkeypatch.setenv("AGENTSIGHT_ALERT_WEBHOOK_URL", receiver.url)
+
+    with ConversationTracker() as tracker:
+        tracker.track_token_usage(85)
+        assert receiver.arrived.acquire(timeout=20)
+
+    assert b"budget of all calls at 80%: used 85 tokens" in receiver.received[0][1]
 
 
 def test_a_webhooks_address_is_checked() -> None:

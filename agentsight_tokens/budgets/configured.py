@@ -14,6 +14,7 @@ from .budget import Budget
 from .manager import BudgetManager
 from .memory import MemoryStore
 from .outage import OnStoreError
+from .spool import AlertSpool
 from .sqlite import BUDGETS_FILE
 from .store import BudgetStore
 from .webhook import AlertOutbox, AlertWebhook
@@ -64,7 +65,7 @@ def configured_manager(
 
     Args:
         config: The settings.
-        outbox: What delivers alerts to the webhook.
+        outbox: What delivers alerts to the webhook; a folder of the data directory when None.
 
     Raises:
         ConfigurationError: For a setting that cannot be used.
@@ -80,6 +81,7 @@ def configured_manager(
         config.alert_webhook_url,
         config.alert_webhook_secret,
         config.hash_key if config.hash_user_ids else None,
+        config.outbox_max_days * 86_400,
         outbox,
     )
     manager = _managers.get(settings)
@@ -102,6 +104,7 @@ class _Settings(NamedTuple):
     webhook_url: str | None
     webhook_secret: str | None
     hash_key: str | None
+    longest_wait_seconds: float
     outbox: AlertOutbox | None
 
 
@@ -116,9 +119,10 @@ def _manager_of(settings: _Settings, conceal: Callable[[str], str]) -> BudgetMan
     manager = BudgetManager(store, on_store_error=settings.on_store_error, conceal=conceal)
     manager.set_budget(settings.budget)
     if settings.webhook_url:
+        outbox = settings.outbox or AlertSpool(
+            settings.directory / "alerts", longest_wait_seconds=settings.longest_wait_seconds
+        )
         manager.on_alert(
-            AlertWebhook(
-                settings.webhook_url, secret=settings.webhook_secret, outbox=settings.outbox
-            )
+            AlertWebhook(settings.webhook_url, secret=settings.webhook_secret, outbox=outbox)
         )
     return manager

@@ -23,8 +23,10 @@ __all__ = [
     "SIGNATURE_HEADER",
     "AlertOutbox",
     "AlertWebhook",
+    "Failure",
     "WebhookMessage",
     "WebhookSender",
+    "failure_of",
     "signature",
 ]
 
@@ -129,7 +131,7 @@ class WebhookSender:
         while True:
             message = self._queue.get()
             for delay in (*_DELAYS_SECONDS, None):
-                failure = self._failure_of(message)
+                failure = failure_of(message, self._timeout)
                 if failure is None:
                     break
                 if delay is None or not failure.is_temporary:
@@ -137,24 +139,28 @@ class WebhookSender:
                     break
                 self._sleep(delay)
 
-    def _failure_of(self, message: WebhookMessage) -> _Failure | None:
-        request = urllib.request.Request(  # noqa: S310  # the scheme was tested
-            message.url, data=message.body, headers=dict(message.headers), method="POST"
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=self._timeout):  # noqa: S310  # as above
-                return None
-        except urllib.error.HTTPError as error:
-            error.close()
-            is_temporary = error.code >= 500 or error.code in _TRY_AGAIN
-            return _Failure(f"the webhook answered {error.code}", is_temporary=is_temporary)
-        except (OSError, ValueError) as error:
-            return _Failure(f"the webhook was not reached: {error}", is_temporary=True)
 
+class Failure(NamedTuple):
+    """Why a message was not accepted."""
 
-class _Failure(NamedTuple):
     reason: str
     is_temporary: bool
+
+
+def failure_of(message: WebhookMessage, timeout_seconds: float) -> Failure | None:
+    """Post a message; return why it was not accepted, None if it was."""
+    request = urllib.request.Request(  # noqa: S310  # the scheme was tested
+        message.url, data=message.body, headers=dict(message.headers), method="POST"
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_seconds):  # noqa: S310  # as above
+            return None
+    except urllib.error.HTTPError as error:
+        error.close()
+        is_temporary = error.code >= 500 or error.code in _TRY_AGAIN
+        return Failure(f"the webhook answered {error.code}", is_temporary=is_temporary)
+    except (OSError, ValueError) as error:
+        return Failure(f"the webhook was not reached: {error}", is_temporary=True)
 
 
 def _payload(alert: BudgetAlert) -> dict[str, object]:
