@@ -170,6 +170,38 @@ def test_a_known_model_compresses_before_the_first_call(
     assert len(summaries) == 1
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_summary_is_no_part_of_what_an_agent_streams(
+    provider: LoopbackProvider, tracker: ConversationTracker, is_async: bool
+) -> None:
+    """A model that summarises inside the agent's graph says nothing to its user."""
+    provider.respond = lambda request: (
+        Reply(text="They asked why.")
+        if "Summarise the following" in str(request.body)
+        else Reply(text="Sunny.")
+    )
+    summarize = langchain_openai.ChatOpenAI(
+        model="gpt-4o-mini", base_url=provider.openai_url, api_key="k", max_retries=0
+    )
+    monitor = ContextMonitor("gpt-4o", max_tokens=1500, summarize=summarize)
+    running = agent(provider, TokenMiddleware(tracker, context=monitor))
+    state = {"messages": history(20)}
+
+    async def collect() -> list[str]:
+        stream = running.astream(state, stream_mode="messages")
+        return [str(chunk.content) async for chunk, _ in stream if chunk.type != "human"]
+
+    if is_async:
+        said = asyncio.run(collect())
+    else:
+        stream = running.stream(state, stream_mode="messages")
+        said = [str(chunk.content) for chunk, _ in stream if chunk.type != "human"]
+
+    assert provider.requests == 2
+    assert "Sunny." in "".join(said)
+    assert "They asked" not in "".join(said)
+
+
 def test_short_histories_are_left_alone(
     provider: LoopbackProvider, tracker: ConversationTracker
 ) -> None:

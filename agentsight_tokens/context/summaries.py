@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from agentsight_tokens.scope import tool_scope
@@ -14,6 +16,9 @@ __all__ = ["COMPRESSION_TOOL", "asummary_of", "summary_of"]
 
 COMPRESSION_TOOL: Final = "context_compression"
 """The tool to which the calls that make a summary are attributed."""
+
+_UNSTREAMED: Final = "nostream"
+"""LangGraph's tag for what is no part of an agent's answer (`langgraph.constants.TAG_NOSTREAM`)."""
 
 _PROMPT: Final = (
     "Summarise the following part of a conversation for the assistant that continues it. Keep "
@@ -58,10 +63,17 @@ def _asked(summarize: Any, messages: Sequence[Any], names: Sequence[str]) -> tup
     for name in names:
         method = getattr(summarize, name, None)
         if callable(method):
+            if _is_langchains(summarize):
+                method = partial(method, config={"tags": [_UNSTREAMED]})
             return method, _PROMPT + _transcript(messages)
     if not callable(summarize):
         raise TypeError(f"summarize is a function or a model, not {summarize!r:.80}")
     return summarize, list(messages)
+
+
+def _is_langchains(model: Any) -> bool:
+    runnables = sys.modules.get("langchain_core.runnables")
+    return runnables is not None and isinstance(model, runnables.Runnable)
 
 
 def _transcript(messages: Sequence[Any]) -> str:
