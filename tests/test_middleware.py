@@ -546,6 +546,71 @@ def test_long_contexts_are_compressed_asynchronously(
     assert "Summary of the conversation" in provider.received[1].body["messages"][1]["content"]
 
 
+@pytest.mark.parametrize("budgets_of", ["middleware", "tracker", "both"])
+@pytest.mark.parametrize("enforcement", ["track", "enforce"])
+@pytest.mark.parametrize("summarizer", ["captured", "wrapped"])
+def test_what_a_summary_uses_counts_in_the_budget(
+    client: openai.OpenAI,
+    provider: LoopbackProvider,
+    budgets_of: str,
+    enforcement: str,
+    summarizer: str,
+) -> None:
+    """A call that a handler captures or that is wrapped: every budget meets it, and once."""
+    ours, theirs = BudgetManager(), BudgetManager()
+    for manager in (ours, theirs):
+        manager.set_budget(Budget(daily_token_limit=10**6))
+    handler = "openai" if summarizer == "captured" else None
+    with ConversationTracker(
+        budgets=None if budgets_of == "middleware" else theirs, token_handler=handler
+    ) as tracker:
+        plain = client.chat.completions.create
+        if summarizer == "wrapped":
+            plain = TokenMiddleware(tracker).wrap(plain)
+        middleware = TokenMiddleware(
+            tracker,
+            budgets=None if budgets_of == "tracker" else ours,
+            enforcement=enforcement,
+            context=ContextMonitor(
+                max_tokens=3000,
+                summarize=lambda old: (
+                    plain(model="gpt-4o-mini", messages=HELLO).choices[0].message.content
+                ),
+            ),
+        )
+        create = middleware.wrap(client.chat.completions.create)
+
+        middleware.wrap(lambda: create(model="gpt-4o", messages=conversation(10)))()
+
+    used = [day(manager).used_tokens for manager in (ours, theirs)]
+    assert provider.requests == 2
+    assert used == [
+        0 if budgets_of == "tracker" else 36,
+        0 if budgets_of == "middleware" else 36,
+    ]
+    assert [day(manager).held_tokens for manager in (ours, theirs)] == [0, 0]
+
+
+def test_a_summary_that_a_budget_refuses_is_not_made(
+    client: openai.OpenAI, provider: LoopbackProvider, manager: BudgetManager
+) -> None:
+    """No call evades a limit."""
+    exhausted(manager)
+    with ConversationTracker(token_handler="openai") as tracker:
+        summarize = client.chat.completions.create
+        monitor = ContextMonitor(
+            max_tokens=3000,
+            summarize=lambda old: summarize(model="gpt-4o-mini", messages=HELLO),
+        )
+        middleware = TokenMiddleware(tracker, budgets=manager, context=monitor)
+        with pytest.raises(BudgetExceededError):
+            middleware.wrap(client.chat.completions.create)(
+                model="gpt-4o", messages=conversation(10)
+            )
+
+    assert provider.requests == 0
+
+
 def test_a_cheaper_model_takes_over(
     client: openai.OpenAI,
     provider: LoopbackProvider,

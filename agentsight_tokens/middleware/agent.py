@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from agentsight_tokens.context import ContextMonitor
+from agentsight_tokens.faults import contained
 
 from .arguments import CallArguments
 from .caller import Caller, CallFacts
@@ -34,22 +35,25 @@ class AgentHooks:
 
     def before_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Compress the agent's messages if they fill the window too far."""
-        messages = self._caller.crowded(state["messages"], self._model)
-        if messages is None or self._context is None:
-            return None
-        return _replaced(reported(self._context.compress(messages, model=self._model)))
+        with contained("compressing a context"), self._caller.surroundings({}):
+            messages = self._caller.crowded(state["messages"], self._model)
+            if messages is not None and self._context is not None:
+                return _replaced(reported(self._context.compress(messages, model=self._model)))
+        return None
 
     async def abefore_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Compress the agent's messages if they fill the window too far."""
-        messages = self._caller.crowded(state["messages"], self._model)
-        if messages is None or self._context is None:
-            return None
-        return _replaced(reported(await self._context.acompress(messages, model=self._model)))
+        with contained("compressing a context"), self._caller.surroundings({}):
+            messages = self._caller.crowded(state["messages"], self._model)
+            if messages is not None and self._context is not None:
+                result = await self._context.acompress(messages, model=self._model)
+                return _replaced(reported(result))
+        return None
 
     def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Hold the call's budget while the model is called."""
         run = self._run(request)
-        with run.surroundings({}):
+        with self._caller.surroundings({}):
             self._caller.compress(run, CallFacts())
         try:
             with run.scope({}):
@@ -64,7 +68,7 @@ class AgentHooks:
     async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Hold the call's budget while the model is called."""
         run = self._run(request)
-        with run.surroundings({}):
+        with self._caller.surroundings({}):
             await self._caller.acompress(run, CallFacts())
         try:
             with run.scope({}):

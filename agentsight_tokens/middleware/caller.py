@@ -9,14 +9,15 @@ from agentsight_tokens.budgets.guard import BudgetGuard
 from agentsight_tokens.context import ContextMonitor
 from agentsight_tokens.faults import contained
 from agentsight_tokens.meter import Recorder
-from agentsight_tokens.scope import current_attribution
+from agentsight_tokens.scope import ScopeEntry, current_attribution
 from agentsight_tokens.usage import Operation
 
 from .arguments import CallArguments
 from .outcome import UsageReader
 from .routing import Route, RouteRequest
-from .run import Run
+from .run import Run, Witness
 from .spans import SpanWriter
+from .surroundings import Surroundings
 
 __all__ = ["CallFacts", "Caller", "Enforcement"]
 
@@ -65,6 +66,16 @@ class Caller:
     def run(self, arguments: CallArguments, reader: UsageReader | None = None) -> Run:
         """Return the run of a call that is about to begin."""
         return Run(self._tracker, arguments, guard=self._guard, reader=reader, spans=self._spans)
+
+    def surroundings(self, fields: dict[str, object]) -> ScopeEntry:
+        """Return the scope of what is called before a call is sent, such as for a summary."""
+        around = current_attribution().owner
+        outer = around.run if isinstance(around, Witness) else None
+        tracker = around if isinstance(around, (Witness, Surroundings)) else self._tracker
+        enforces = self._enforcement == "enforce"
+        return ScopeEntry(
+            Surroundings(tracker, self._guard, enforces=enforces, outer=outer), fields
+        )
 
     def compress(self, run: Run, facts: CallFacts) -> None:
         """Compress the messages of a call if they fill too much of the window."""

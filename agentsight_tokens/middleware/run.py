@@ -26,6 +26,7 @@ from .outcome import (
     told_by_texts,
 )
 from .spans import SpanWriter
+from .surroundings import Surroundings
 
 __all__ = ["HANDLER", "Run", "Witness", "reported"]
 
@@ -57,7 +58,10 @@ class Witness:
 
     def receive(self, record: UsageRecord) -> UsageRecord | None:
         """Price, keep and count a record; None when the call was counted before."""
-        counted = self._tracker.receive(record)
+        if isinstance(self._tracker, Surroundings):
+            counted = self._tracker.receive_from(self.run, record)
+        else:
+            counted = self._tracker.receive(record)
         if counted is not None:
             self.records.append(counted)
         return counted
@@ -113,7 +117,7 @@ class Run:
         self._span = spans.current_span() if spans else None  # a stream may end in another
         around = current_attribution().owner
         self._outer = around.run if isinstance(around, Witness) else None
-        self._tracker = around if isinstance(around, Witness) else tracker
+        self._tracker = around if isinstance(around, (Witness, Surroundings)) else tracker
         self._witness = Witness(self, self._tracker)
         self._call: OpenCall | None = None
         self._request: CallRequest | None = None
@@ -126,10 +130,6 @@ class Run:
     def scope(self, fields: dict[str, object]) -> ScopeEntry:
         """Return the scope in which the function, and each step of its stream, is to run."""
         return RunScope(self, self._witness, fields)
-
-    def surroundings(self, fields: dict[str, object]) -> ScopeEntry:
-        """Return the same scope for calls that are made before, and are not this one."""
-        return ScopeEntry(self._tracker, fields)
 
     def take_compressed(self, result: CompressionResult) -> None:
         """Send what a compression has left."""

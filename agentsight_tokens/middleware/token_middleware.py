@@ -212,7 +212,7 @@ class TokenMiddleware:
 
     def _call(self, function: Callable[..., Any], wrapping: Wrapping, *sent: Any) -> Any:
         run = self._run(wrapping, *sent)
-        with run.surroundings(wrapping.scope):
+        with self._caller.surroundings(wrapping.scope):
             self._caller.compress(run, wrapping.facts)
         try:
             with run.scope(wrapping.scope):
@@ -227,7 +227,7 @@ class TokenMiddleware:
 
     async def _acall(self, function: Callable[..., Any], wrapping: Wrapping, *sent: Any) -> Any:
         run = self._run(wrapping, *sent)
-        with run.surroundings(wrapping.scope):
+        with self._caller.surroundings(wrapping.scope):
             await self._caller.acompress(run, wrapping.facts)
         try:
             with run.scope(wrapping.scope):
