@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,22 +11,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentsight_tokens import Cycle, Scope, TokenUsage, UsageRecord, UsageSummary
+from agentsight_tokens.backend.accounts import Accounts
 from agentsight_tokens.backend.analytics import DIMENSIONS, PERIODS, newest_calls, usage_by
-from agentsight_tokens.backend.store import SQLiteStore
+from agentsight_tokens.backend.store import DEFAULT_PROJECT_ID, Reader, Store
 from agentsight_tokens.errors import InvalidScopeError
+from agentsight_tokens.ids import time_ordered_id
 from agentsight_tokens.usage import MAX_COUNT, USAGE_FIELDS
 from tests.records import AT, call
+from tests.store_kit import postgresql, store
+
+__all__ = ["postgresql", "store"]
 
 UTC = timezone.utc
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SQLiteStore]:
-    with SQLiteStore(tmp_path / "store.db") as store:
-        yield store
-
-
-def keep(store: SQLiteStore, *records: UsageRecord, environment: str | None = None) -> None:
+def keep(
+    store: Store,
+    *records: UsageRecord,
+    environment: str | None = None,
+    project_id: int = DEFAULT_PROJECT_ID,
+) -> None:
     """Store records as cycles of one call each."""
     store.ingest(
         [
@@ -41,17 +43,18 @@ def keep(store: SQLiteStore, *records: UsageRecord, environment: str | None = No
                 environment=environment,
             )
             for record in records
-        ]
+        ],
+        project_id=project_id,
     )
 
 
-def tokens(store: SQLiteStore, *by: str, zone: tzinfo = UTC) -> dict[object, int]:
+def tokens(store: Reader, *by: str, zone: tzinfo = UTC) -> dict[object, int]:
     """Return the input tokens of each group."""
     report = usage_by(store, by, zone=zone)
     return {key[0] if len(key) == 1 else key: usage.input_tokens for key, usage in report.groups}
 
 
-def test_groups_hold_every_counter(store: SQLiteStore) -> None:
+def test_groups_hold_every_counter(store: Store) -> None:
     """A group adds up all counters, the costs and what is not known."""
     usage = TokenUsage(**{name: i + 10 for i, name in enumerate(USAGE_FIELDS)})
     keep(
@@ -80,7 +83,7 @@ def test_groups_hold_every_counter(store: SQLiteStore) -> None:
     assert report.total.cost == Decimal("0.000000000035")
 
 
-def test_the_costliest_come_first(store: SQLiteStore) -> None:
+def test_the_costliest_come_first(store: Store) -> None:
     """Without a period, groups come by cost, then by tokens, then by name."""
     keep(
         store,
@@ -99,7 +102,7 @@ def test_the_costliest_come_first(store: SQLiteStore) -> None:
 
 
 @pytest.mark.parametrize("name", DIMENSIONS)
-def test_every_dimension_groups(store: SQLiteStore, name: str) -> None:
+def test_every_dimension_groups(store: Store, name: str) -> None:
     """Each dimension is known by its name and by its key."""
     keep(store, call(3))
 
@@ -107,7 +110,7 @@ def test_every_dimension_groups(store: SQLiteStore, name: str) -> None:
     assert list(tokens(store, name).values()) == [3]
 
 
-def test_several_dimensions(store: SQLiteStore) -> None:
+def test_several_dimensions(store: Store) -> None:
     """Several dimensions group by all of them; one that is named twice counts once."""
     keep(store, call(1, model="a"), call(2, model="b"), call(4, model="a", conversation="d"))
 
@@ -118,14 +121,14 @@ def test_several_dimensions(store: SQLiteStore) -> None:
     }
 
 
-def test_what_calls_do_not_say_is_a_group(store: SQLiteStore) -> None:
+def test_what_calls_do_not_say_is_a_group(store: Store) -> None:
     """Calls without a value are added up too."""
     keep(store, call(1, model=None), call(2))
 
     assert tokens(store, "model") == {"gpt-4o": 2, None: 1}
 
 
-def test_without_a_dimension_everything_is_one_group(store: SQLiteStore) -> None:
+def test_without_a_dimension_everything_is_one_group(store: Store) -> None:
     """No dimension gives the sum of all, also of nothing."""
     assert usage_by(store, ()).total.request_count == 0
     keep(store, call(1), call(2))
@@ -133,7 +136,7 @@ def test_without_a_dimension_everything_is_one_group(store: SQLiteStore) -> None
     assert usage_by(store, ()).groups[0].usage.input_tokens == 3
 
 
-def test_an_empty_store_has_no_groups(store: SQLiteStore) -> None:
+def test_an_empty_store_has_no_groups(store: Store) -> None:
     """Nothing is no group, whatever the dimension."""
     for by in (["conversation"], ["day"], ["hour", "user"]):
         report = usage_by(store, by)
@@ -141,7 +144,7 @@ def test_an_empty_store_has_no_groups(store: SQLiteStore) -> None:
         assert report.total == UsageSummary()
 
 
-def test_environments_select(store: SQLiteStore) -> None:
+def test_environments_select(store: Store) -> None:
     """The environment of the cycle is a filter and a dimension."""
     keep(store, call(1), environment="production")
     keep(store, call(2))
@@ -151,7 +154,7 @@ def test_environments_select(store: SQLiteStore) -> None:
     assert found.total.input_tokens == 1
 
 
-def test_filters_select(store: SQLiteStore) -> None:
+def test_filters_select(store: Store) -> None:
     """Scope, tags and times select calls; the end of a time is not included."""
     keep(
         store,
@@ -169,7 +172,7 @@ def test_filters_select(store: SQLiteStore) -> None:
     assert found(until=AT + timedelta(seconds=2)) == 1
 
 
-def test_unknown_names_are_refused(store: SQLiteStore) -> None:
+def test_unknown_names_are_refused(store: Store) -> None:
     """The message names what is known."""
     with pytest.raises(InvalidScopeError, match="'colour' is nothing to group by; known are conv"):
         usage_by(store, ["colour"])
@@ -177,7 +180,7 @@ def test_unknown_names_are_refused(store: SQLiteStore) -> None:
         usage_by(store, ["model"], where={"colour": "red"})
 
 
-def test_sums_go_beyond_64_bits(store: SQLiteStore) -> None:
+def test_sums_go_beyond_64_bits(store: Store) -> None:
     """Costs whose sum does not fit an SQL integer are exact."""
     largest = 2**63 - 1
     keep(store, *(call(n, cost_pico_usd=largest) for n in range(4)))
@@ -185,7 +188,7 @@ def test_sums_go_beyond_64_bits(store: SQLiteStore) -> None:
     assert usage_by(store, ["model"]).total.cost_pico_usd == 4 * largest
 
 
-def test_counts_of_the_largest_calls_add_up(store: SQLiteStore) -> None:
+def test_counts_of_the_largest_calls_add_up(store: Store) -> None:
     """A thousand calls of the largest count that is accepted fit."""
     usage = TokenUsage(input_tokens=MAX_COUNT)
     keep(store, *(call(n, usage=usage) for n in range(1000)))
@@ -193,7 +196,7 @@ def test_counts_of_the_largest_calls_add_up(store: SQLiteStore) -> None:
     assert tokens(store, "model") == {"gpt-4o": 1000 * MAX_COUNT}
 
 
-def test_periods_in_utc(store: SQLiteStore) -> None:
+def test_periods_in_utc(store: Store) -> None:
     """Hours, days, weeks, months and years are cut at their beginnings."""
     keep(
         store,
@@ -213,7 +216,7 @@ def test_periods_in_utc(store: SQLiteStore) -> None:
     assert tokens(store, "year") == {"2025": 1, "2026": 6}
 
 
-def test_periods_come_in_the_order_of_time(store: SQLiteStore) -> None:
+def test_periods_come_in_the_order_of_time(store: Store) -> None:
     """With a period, groups come by time and not by cost; what has no name comes last."""
     keep(
         store,
@@ -229,7 +232,7 @@ def test_periods_come_in_the_order_of_time(store: SQLiteStore) -> None:
     ]
 
 
-def test_hours_where_clocks_are_set_back(store: SQLiteStore) -> None:
+def test_hours_where_clocks_are_set_back(store: Store) -> None:
     """The hour that comes twice is two hours, told apart by their offsets."""
     start = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
     keep(store, *(call(n + 1, at=start + timedelta(hours=n)) for n in range(3)))
@@ -253,7 +256,9 @@ ZONES = [
 ]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None
+)
 @given(
     zone=st.sampled_from(ZONES),
     moments=st.lists(
@@ -262,15 +267,18 @@ ZONES = [
         max_size=20,
     ),
 )
-def test_every_call_is_in_the_period_of_its_local_time(zone: str, moments: list[datetime]) -> None:
+def test_every_call_is_in_the_period_of_its_local_time(
+    store: Store, zone: str, moments: list[datetime]
+) -> None:
     """Whatever a zone's clocks did, SQL cuts hours and days as the tz database says."""
     local = [at.astimezone(ZoneInfo(zone)) for at in moments]
-    with SQLiteStore(Path(":memory:")) as store:
-        keep(store, *(call(1, at=at) for at in moments))
+    project = Accounts(store).project(time_ordered_id()).id
+    keep(store, *(call(1, at=at) for at in moments), project_id=project)
+    of_project = store.of_project(project)
 
-        days = tokens(store, "day", zone=ZoneInfo(zone))
-        hours = tokens(store, "hour", zone=ZoneInfo(zone))
-        weeks = tokens(store, "week", zone=ZoneInfo(zone))
+    days = tokens(of_project, "day", zone=ZoneInfo(zone))
+    hours = tokens(of_project, "hour", zone=ZoneInfo(zone))
+    weeks = tokens(of_project, "week", zone=ZoneInfo(zone))
 
     assert set(days) == {f"{at:%Y-%m-%d}" for at in local}
     assert set(hours) == {f"{at:%Y-%m-%dT%H:00}{at.isoformat()[-6:]}" for at in local}
@@ -278,7 +286,7 @@ def test_every_call_is_in_the_period_of_its_local_time(zone: str, moments: list[
     assert sum(days.values()) == sum(hours.values()) == len(moments)
 
 
-def test_the_newest_calls_come_first(store: SQLiteStore) -> None:
+def test_the_newest_calls_come_first(store: Store) -> None:
     """Calls come back as they were stored, the newest first, as many as asked for."""
     calls = [call(n, scope=Scope(conversation_id="c", tags=("x",))) for n in range(1, 5)]
     keep(store, *calls[2:], *calls[:2])

@@ -8,15 +8,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import pytest
 import urllib3
+from starlette.responses import Response
 
 from agentsight_tokens import __version__
 from agentsight_tokens.backend.accounts import Accounts
 from agentsight_tokens.backend.api_key import Access
 from agentsight_tokens.backend.app import create_app
+from agentsight_tokens.backend.endpoint import Asked, Endpoint, answer
 from agentsight_tokens.backend.logs import JSONFormatter
 from agentsight_tokens.backend.openapi import openapi_document
 from agentsight_tokens.backend.problem import Problem
@@ -188,3 +193,55 @@ def test_what_cannot_go_on_does_not_begin(
     assert done.returncode == 2
     assert message in done.stderr
     assert "secret" not in done.stderr
+
+
+class Parameters(msgspec.Struct):
+    """What a query may say."""
+
+    since: datetime
+    by: list[str] = []
+    limit: Annotated[int, msgspec.Meta(ge=1)] = 10
+
+
+async def echo(asked: Asked) -> Response:
+    return answer(asked.query(Parameters))
+
+
+ECHO = Endpoint("GET", "/echo", echo, None, "Echo.", query=Parameters, result=Parameters)
+
+
+def test_a_query_is_read_as_a_record(store: Store) -> None:
+    """With its types and defaults; a parameter may come more than once where it is a list."""
+    app = create_app(store, endpoints=[ECHO])
+    read = ask(app, "GET", "/echo", query="since=2026-01-02T03:04:05Z&by=user&by=model&limit=3")
+
+    assert read.json == {"since": "2026-01-02T03:04:05Z", "by": ["user", "model"], "limit": 3}
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("", "since"),
+        ("since=yesterday", "since"),
+        ("since=2026-01-02T03:04:05Z&limit=0", "limit"),
+        ("since=2026-01-02T03:04:05Z&limit=ten", "limit"),
+        ("since=2026-01-02T03:04:05Z&sort=up", "'sort' is no parameter"),
+    ],
+)
+def test_a_query_is_checked(store: Store, query: str, message: str) -> None:
+    """What is unknown or malformed is named."""
+    refused = ask(create_app(store, endpoints=[ECHO]), "GET", "/echo", query=query)
+
+    assert refused.status == 400
+    assert message in refused.message
+
+
+def test_parameters_are_documented() -> None:
+    """With their schemas, and whether they are required."""
+    [*parameters] = openapi_document([ECHO])["paths"]["/echo"]["get"]["parameters"]
+
+    assert [(each["name"], each["in"], each["required"]) for each in parameters] == [
+        ("since", "query", True),
+        ("by", "query", False),
+        ("limit", "query", False),
+    ]
