@@ -16,6 +16,7 @@ from threading import RLock
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from .calls import calls_table
+from .forks import ForkGuard
 from .set_aside import set_aside
 
 __all__ = ["LEDGER_FILE", "LedgerFile", "is_damage", "is_full", "repairing"]
@@ -116,12 +117,14 @@ class LedgerFile:
         self.lock = RLock()
         self.times_made_again = 0
         """How often the file was damaged and an empty one took its place."""
-        try:
-            self._connection = self._connected()
-        except sqlite3.DatabaseError as error:
-            if not self.can_repair(error):
-                raise
-            self._replace(error)
+        self._fork_guard = ForkGuard(self.lock)
+        with self.lock:
+            try:
+                self._connection = self._connected()
+            except sqlite3.DatabaseError as error:
+                if not self.can_repair(error):
+                    raise
+                self._replace(error)
 
     def close(self) -> None:
         """Close the file."""

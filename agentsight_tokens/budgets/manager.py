@@ -8,13 +8,13 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
 from agentsight_tokens.errors import StorageError
+from agentsight_tokens.forks import renew_after_fork
 from agentsight_tokens.usage import TokenUsage, UsageRecord, checked_count
 
 from .alarms import Alarms
 from .alerts import AlertCallback
 from .amounts import Amount, pico_usd
 from .budget import SCOPES, Budget, BudgetScope
-from .forks import renew_after_fork
 from .memory import MemoryStore
 from .outage import OnStoreError, WatchedStore
 from .refusals import exceeded, exceeds_call_limit, shrink, unpriced

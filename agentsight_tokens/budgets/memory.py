@@ -7,7 +7,8 @@ from math import inf
 from threading import RLock
 from typing import Final
 
-from .forks import rest_while_forking
+from agentsight_tokens.forks import rest_while_forking
+
 from .reservation import Reservation
 from .store import Clock, Counts, Refusal, Used, first_refusal, seconds_by
 from .windows import Window, WindowSet

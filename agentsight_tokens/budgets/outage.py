@@ -13,8 +13,8 @@ from typing import Final, Literal
 import msgspec
 
 from agentsight_tokens.errors import StorageError
+from agentsight_tokens.forks import renew_after_fork
 
-from .forks import renew_after_fork
 from .memory import MemoryStore
 from .refusals import store_is_away
 from .reservation import Reservation

@@ -13,9 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from agentsight_tokens.errors import StorageError
+from agentsight_tokens.forks import renew_after_fork
 from agentsight_tokens.ids import time_ordered_id
 
-from .forks import renew_after_fork
 from .redis_layout import Packed, counts_of, in_micro, packed, script
 from .reservation import Reservation
 from .store import Clock, Counts, Outdated, Refusal, Sightings, Used, first_refusal, seconds_by

@@ -15,8 +15,8 @@ import msgspec
 
 from agentsight_tokens.faults import contained
 from agentsight_tokens.folder_lock import FolderLock
+from agentsight_tokens.forks import renew_after_fork
 
-from .forks import renew_after_fork
 from .webhook import WebhookMessage, failure_of
 
 __all__ = ["AlertSpool"]

@@ -14,9 +14,9 @@ from threading import RLock
 from typing import Final, NamedTuple
 
 from agentsight_tokens.errors import StorageError
+from agentsight_tokens.forks import rest_while_forking
 from agentsight_tokens.ids import time_ordered_id
 
-from .forks import rest_while_forking
 from .reservation import Reservation
 from .store import Clock, Counts, Refusal, Sightings, Used, first_refusal, seconds_by
 from .windows import Window, WindowSet

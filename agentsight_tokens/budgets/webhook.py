@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from agentsight_tokens.forks import renew_after_fork
+
 from .alerts import BudgetAlert, amount_text
-from .forks import renew_after_fork
 
 __all__ = [
     "SIGNATURE_HEADER",

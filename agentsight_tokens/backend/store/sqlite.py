@@ -16,6 +16,7 @@ import msgspec
 from agentsight_tokens.calls import insert_calls, microseconds, record_values
 from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.errors import UnstorableError
+from agentsight_tokens.forks import ForkGuard
 from agentsight_tokens.usage import UsageRecord
 
 from .base import DEFAULT_PROJECT_ID, ProjectReader
@@ -59,14 +60,16 @@ class SQLiteStore:
         self._lock = RLock()
         self._commits = GroupCommit(self._commit)
         self._readers: LifoQueue[sqlite3.Connection] = LifoQueue()
-        self._connection = self._connect()
-        try:
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            prepare(self._connection)
-        except BaseException:
-            self._connection.close()
-            raise
+        self._fork_guard = ForkGuard(self._lock)
+        with self._lock:
+            self._connection = self._connect()
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=FULL")
+                prepare(self._connection)
+            except BaseException:
+                self._connection.close()
+                raise
 
     def close(self) -> None:
         """Close the file."""
