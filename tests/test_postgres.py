@@ -165,6 +165,15 @@ def test_a_restart_costs_nothing(postgresql: PostgreSQL) -> None:
         assert usage_by(store, ()).total.input_tokens == 3
 
 
+def test_a_query_is_given_up(postgresql: PostgreSQL) -> None:
+    """Nobody waits for one for ever; what changes the database takes the time that it needs."""
+    with PostgreSQLStore(postgresql.database(), longest_seconds=0.2) as store:
+        with pytest.raises(store.outages, match="timeout"):
+            store.rows("SELECT pg_sleep(5)")
+        with store.transaction() as transaction:
+            transaction.rows("SELECT pg_sleep(0.4)")
+
+
 def test_months_ago() -> None:
     """The months that are kept are whole ones, over the year's end."""
     now = datetime(2026, 1, 31, 23, tzinfo=UTC)

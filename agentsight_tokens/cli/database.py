@@ -40,12 +40,13 @@ def opened_store(config: TokenConfig) -> Iterator[Store]:
     Open the server's store for the time of a block.
 
     Raises:
-        StorageError: If it does not answer.
+        StorageError: If it does not answer, or has not the tables of this version.
     """
     from agentsight_tokens.backend.store import open_store
 
     store = open_store(config.database_url, config.directory)
     try:
+        store.check()
         yield store
     except StorageError:
         raise

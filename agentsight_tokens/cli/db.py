@@ -44,8 +44,8 @@ def upgrade(*, database_url: DatabaseURL = None, data_dir: DataDirectory = None)
     config = server_configuration(database_url, data_dir)
     if config.database_url is not None and is_postgresql(config.database_url):
         upgrade(config.database_url)
-    with opened_store(config) as store:
-        store.check()
+    with opened_store(config):
+        pass
     typer.echo("the database has the tables of this version")
 
 
@@ -71,7 +71,7 @@ def expire(
 
     with opened_store(server_configuration(database_url, data_dir)) as store:
         calls = store.expire(months_ago(datetime.now(timezone.utc), keep_months))
-    typer.echo(f"{calls:,} calls are forgotten")
+    typer.echo(f"calls forgotten: {calls:,}")
 
 
 @db.command()
@@ -89,8 +89,6 @@ def distribute(*, database_url: DatabaseURL = None, data_dir: DataDirectory = No
     config = server_configuration(database_url, data_dir)
     if not is_postgresql(config.database_url):
         raise ConfigurationError("only a PostgreSQL database with Citus can be distributed")
-    with opened_store(config) as store:
-        store.check()
-        with store.transaction() as transaction:
-            tables = distribute(transaction)
+    with opened_store(config) as store, store.transaction() as transaction:
+        tables = distribute(transaction)
     typer.echo(f"shared out: {', '.join(tables) or 'nothing that was not already'}")

@@ -95,7 +95,6 @@ def _check(config: TokenConfig, *, is_local: bool, host: str, workers: int) -> N
             "which one process keeps busy"
         )
     with opened_store(config) as store:
-        store.check()
         if config.api_key is None and not is_local and not Accounts(store).has_valid_key():
             raise ConfigurationError(
                 f"--host {host} lets other machines in, and there is no key that is valid: "

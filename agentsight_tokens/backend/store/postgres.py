@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -76,13 +76,16 @@ class PostgreSQLStore:
     dialect: Final = POSTGRESQL
     outages: Final = (psycopg.OperationalError, psycopg.InterfaceError)
 
-    def __init__(self, database_url: str, *, connections: int = 8) -> None:
+    def __init__(
+        self, database_url: str, *, connections: int = 8, longest_seconds: float = 60.0
+    ) -> None:
         """
         Connect to a database.
 
         Args:
             database_url: `postgresql://user:password@host:port/database`.
             connections: How many connections to have at most.
+            longest_seconds: After which a query is given up; a transaction never is.
         """
         self._partitions: set[Partition] = set()
         self._commits = GroupCommit(self._commit)
@@ -92,6 +95,7 @@ class PostgreSQLStore:
             max_size=connections,
             timeout=_SECONDS_FOR_A_CONNECTION,
             kwargs={"autocommit": True, "application_name": "agentsight-tokens"},
+            configure=_bounding(longest_seconds),
             check=ConnectionPool.check_connection,
             open=True,
         )
@@ -129,6 +133,7 @@ class PostgreSQLStore:
     def transaction(self) -> Iterator[PostgreSQLTransaction]:
         """Return a block that is committed durably when it ends, and undone when it raises."""
         with self._pool.connection() as connection, connection.transaction():
+            connection.execute("SET LOCAL statement_timeout = 0")
             yield PostgreSQLTransaction(connection)
 
     def reprice(
@@ -241,6 +246,15 @@ class PostgreSQLTransaction:
     def run(self, statement: str, values: Sequence[object] = ()) -> int:
         """Run a statement; return how many rows it has changed."""
         return self._connection.execute(_translated(statement), values).rowcount
+
+
+def _bounding(seconds: float) -> Callable[[_Connection], None]:
+    def bound(connection: _Connection) -> None:
+        connection.execute(
+            "SELECT set_config('statement_timeout', %s, false)", (f"{seconds * 1000:.0f}ms",)
+        )
+
+    return bound
 
 
 @functools.lru_cache(maxsize=1024)
