@@ -1,14 +1,53 @@
-"""The cost of a record."""
+"""What a record lacks until it is counted: its whole scope and its cost."""
 
 from __future__ import annotations
 
+from operator import attrgetter
+from typing import Final
+
 import msgspec
 
+from .config import TokenConfig
 from .pricing import CostBreakdown, CostEstimator
+from .privacy import hashed_user_id
 from .summary import UsageSummary
-from .usage import UsageRecord
+from .usage import MAX_COUNT, USAGE_FIELDS, Scope, UsageRecord, checked_count
 
-__all__ = ["breakdown_of", "priced"]
+__all__ = ["breakdown_of", "completed", "priced"]
+
+_counts: Final = attrgetter(*USAGE_FIELDS)
+
+
+def completed(
+    record: UsageRecord, estimator: CostEstimator, *, conversation_id: str, config: TokenConfig
+) -> UsageRecord:
+    """
+    Return the record with its whole scope and its cost.
+
+    Args:
+        record: The call.
+        estimator: What prices it.
+        conversation_id: The conversation of a call that names none.
+        config: Whether user ids are hashed, and how.
+
+    Raises:
+        InvalidCountError: For a count that is too large.
+    """
+    scope, usage = record.scope, record.usage
+    if max(_counts(usage)) > MAX_COUNT:
+        for name in USAGE_FIELDS:
+            checked_count(name, getattr(usage, name))
+    conversation_id = scope.conversation_id or conversation_id
+    scope = Scope(
+        conversation_id=conversation_id,
+        session_id=scope.session_id or conversation_id,
+        user_id=hashed_user_id(scope.user_id, config),
+        org_id=scope.org_id,
+        agent=scope.agent,
+        feature=scope.feature,
+        tags=scope.tags,
+    )
+    return priced(msgspec.structs.replace(record, scope=scope), estimator)
 
 
 def priced(record: UsageRecord, estimator: CostEstimator) -> UsageRecord:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from .faults import contained
 from .usage import UsageRecord
 
-__all__ = ["Step", "StepHook", "StepState", "tell"]
+__all__ = ["Step", "StepHook", "StepListeners", "StepState"]
+
+_logger: Final = logging.getLogger("agentsight_tokens")
 
 
 class StepState(NamedTuple):
@@ -28,8 +32,31 @@ class Step(NamedTuple):
 StepHook = Callable[[StepState, Step], object]
 
 
-def tell(hook: StepHook, step_number: int, record: UsageRecord) -> None:
-    """Tell a hook of a call."""
+class StepListeners:
+    """The hooks of one tracker, and the log, which hears of every call too."""
+
+    def __init__(self) -> None:
+        self._hooks: list[StepHook] = []
+
+    def add(self, hook: StepHook) -> None:
+        """Tell a hook of the calls from now on."""
+        self._hooks.append(hook)
+
+    def tell(self, step_number: int, record: UsageRecord) -> None:
+        """Tell of a call; what a hook raises is reported, not passed on."""
+        if _logger.isEnabledFor(logging.INFO):
+            cost = "unpriced" if record.cost is None else f"${record.cost:.4f}"
+            _logger.info(
+                "Request completed: %d tokens, %s",
+                record.total_tokens + record.embedding_tokens,
+                cost,
+            )
+        for hook in self._hooks:
+            with contained("a step hook"):
+                hook(_state_of(record), Step(step_number, record))
+
+
+def _state_of(record: UsageRecord) -> StepState:
     usage = {
         "tokens": record.total_tokens,
         "input_tokens": record.input_tokens,
@@ -37,4 +64,4 @@ def tell(hook: StepHook, step_number: int, record: UsageRecord) -> None:
         "embedding_tokens": record.embedding_tokens,
         "cost_usd": record.cost,
     }
-    hook(StepState({"usage": usage}), Step(step_number, record))
+    return StepState({"usage": usage})

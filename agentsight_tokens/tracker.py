@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
-from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +14,7 @@ import msgspec
 
 from .budgets.request import CallRequest
 from .config import TokenConfig
-from .costing import breakdown_of, priced
+from .costing import breakdown_of, completed
 from .cycle import SealedBy
 from .destinations import Destination
 from .errors import StorageError, TrackerClosedError
@@ -31,11 +30,9 @@ from .responses import CountedResponses, record_of
 from .runtime import configured_destinations, shared
 from .scope import ScopeEntry, current_attribution, tool_in_force
 from .send_result import SendResult
-from .steps import StepHook, tell
+from .steps import StepHook, StepListeners
 from .summary import UsageSummary
 from .usage import (
-    MAX_COUNT,
-    USAGE_FIELDS,
     Scope,
     TokenUsage,
     UsageRecord,
@@ -50,7 +47,6 @@ __all__ = ["ConversationTracker"]
 
 _logger: Final = logging.getLogger("agentsight_tokens")
 _encoder: Final = msgspec.json.Encoder()
-_counts: Final = attrgetter(*USAGE_FIELDS)
 
 
 class ConversationTracker:
@@ -112,7 +108,7 @@ class ConversationTracker:
         )
         """What holds budgets for the calls; None without any."""
         self._has_own_budgets = budgets is not None
-        self._hooks: list[StepHook] = []
+        self._listeners = StepListeners()
         self._is_closed = False
         self._runtime = shared(
             self.config,
@@ -351,7 +347,7 @@ class ConversationTracker:
 
     def on_step_complete(self, hook: StepHook) -> None:
         """Call `hook(state, step)` after every call; what it raises is logged, not passed on."""
-        self._hooks.append(hook)
+        self._listeners.add(hook)
 
     def flush(self, timeout: float | None = None) -> bool:
         """
@@ -402,7 +398,9 @@ class ConversationTracker:
         """
         if self._responses.add(record):
             return None
-        record = self._completed(record)
+        record = completed(
+            record, self._estimator, conversation_id=self._conversation_id, config=self.config
+        )
         if self._is_closed:
             return record
         conversation_id = record.scope.conversation_id or self._conversation_id
@@ -418,7 +416,7 @@ class ConversationTracker:
             cycle.add(record)
             self._steps += 1
             step_number = self._steps
-        self._tell(step_number, record)
+        self._listeners.tell(step_number, record)
         return record
 
     def _count(self, record: UsageRecord) -> UsageRecord | None:
@@ -480,36 +478,6 @@ class ConversationTracker:
 
     def _current_conversation(self) -> str:
         return current_attribution().scope.conversation_id or self._conversation_id
-
-    def _completed(self, record: UsageRecord) -> UsageRecord:
-        """Return a record with its whole scope and its cost."""
-        scope, usage = record.scope, record.usage
-        if max(_counts(usage)) > MAX_COUNT:
-            for name in USAGE_FIELDS:
-                checked_count(name, getattr(usage, name))
-        conversation_id = scope.conversation_id or self._conversation_id
-        scope = Scope(
-            conversation_id=conversation_id,
-            session_id=scope.session_id or conversation_id,
-            user_id=hashed_user_id(scope.user_id, self.config),
-            org_id=scope.org_id,
-            agent=scope.agent,
-            feature=scope.feature,
-            tags=scope.tags,
-        )
-        return priced(msgspec.structs.replace(record, scope=scope), self._estimator)
-
-    def _tell(self, step_number: int, record: UsageRecord) -> None:
-        if _logger.isEnabledFor(logging.INFO):
-            cost = "unpriced" if record.cost is None else f"${record.cost:.4f}"
-            _logger.info(
-                "Request completed: %d tokens, %s",
-                record.total_tokens + record.embedding_tokens,
-                cost,
-            )
-        for hook in self._hooks:
-            with contained("a step hook"):
-                tell(hook, step_number, record)
 
     def _hashed(self, where: dict[str, Any]) -> dict[str, Any]:
         return {**where, "user_id": hashed_user_id(where.get("user_id"), self.config)}
