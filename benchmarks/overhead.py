@@ -2,11 +2,13 @@
 Time that each meter adds to a call of a model that answers at once.
 
 Each meter runs in a process of its own, and the processes take turns, round by round, so that
-what else the machine does falls on all of them. Prints the median of the rounds in
+what else the machine does falls on all of them; all are begun several times, because a process
+is faster or slower than its twin by where things lie in memory. Prints the median of the rounds in
 microseconds of processor time a call, in all threads, and what it is above the process that
-has no meter.
+has no meter; then how ours compares with the lightest peer, made durable by the same journal,
+and with OpenInference.
 
-    python benchmarks/overhead.py [--rounds 15] [METER ...]
+    python benchmarks/overhead.py [--rounds 12] [--times 3] [METER ...]
 
 It needs, besides this package: langchain-community, llama-index-core, opentelemetry-sdk, the
 OpenInference instrumentors of LangChain and LlamaIndex, and agentsight.
@@ -31,15 +33,22 @@ from typing import Any
 CASES = {"invoke": 100, "ainvoke": 100, "stream of 200 chunks": 3, "LlamaIndex chat": 100}
 """The cases, and how many calls make a round."""
 
+DURABLE = "UsageMetadataCallbackHandler, journal"
+"""It writes each call to a journal as ours does, and does nothing else with it."""
+
+OPEN_INFERENCE = "OpenInference, batch exporter"
+
+OURS = ("agentsight-tokens, callbacks only", "agentsight-tokens")
+
 METERS = (
     "none",
     "UsageMetadataCallbackHandler",
+    DURABLE,
     "OpenAICallbackHandler",
     "TokenCountingHandler",
-    "OpenInference, batch exporter",
+    OPEN_INFERENCE,
     "agentsight",
-    "agentsight-tokens, callbacks only",
-    "agentsight-tokens",
+    *OURS,
     "journal",
 )
 
@@ -50,6 +59,8 @@ def switch_on(meter: str) -> Any:
         from langchain_core.callbacks import UsageMetadataCallbackHandler
 
         return in_every_run(UsageMetadataCallbackHandler())
+    if meter == DURABLE:
+        return in_every_run(durable())
     if meter == "OpenAICallbackHandler":
         from langchain_community.callbacks.openai_info import OpenAICallbackHandler
 
@@ -70,6 +81,19 @@ def switch_on(meter: str) -> Any:
     if meter.startswith("agentsight-tokens"):
         return ours(meter)
     return None
+
+
+def durable() -> Any:
+    from langchain_core.callbacks import UsageMetadataCallbackHandler
+
+    write = journal_write()
+
+    class Durable(UsageMetadataCallbackHandler):
+        def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
+            super().on_llm_end(*args, **kwargs)
+            write()
+
+    return Durable()
 
 
 def in_every_run(handler: Any) -> Any:
@@ -212,7 +236,7 @@ def rounds_of(meter: str) -> dict[str, Callable[[int], None]]:
         "ainvoke": lambda count: asyncio.run(ainvoke(count)),
         "stream of 200 chunks": lambda count: repeat(lambda: list(model.stream("x")), count),
     }
-    if not meter.endswith("CallbackHandler"):
+    if "CallbackHandler" not in meter:
         found["LlamaIndex chat"] = lambda count: repeat(chat, count)
     found["kept"] = lambda count: kept
     return found
@@ -247,52 +271,72 @@ def serve(meter: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("meters", nargs="*")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--times", type=int, default=3, help="how often all processes are begun")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve(options.serve)
         return
     names = ["none", *(m for m in options.meters or METERS if m != "none")]
+    times: dict[tuple[str, str], list[float]] = {}
+    for _ in range(options.times):
+        measure(names, options.rounds, times)
+    print_table(names, times)
+
+
+def measure(names: list[str], rounds: int, times: dict[tuple[str, str], list[float]]) -> None:
+    """Begin a process for each meter, let them take turns, and add their times a call."""
     workers = {}
     for name in names:
         workers[name] = subprocess.Popen(
             [sys.executable, __file__, "--serve", name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
         )
-        workers[name].stdout.readline()
-    times: dict[tuple[str, str], list[float]] = {}
-    for _ in range(options.rounds):
+        if workers[name].stdout.readline() != "ready\n":
+            raise SystemExit(f"{name} does not run here; its error stands above")
+    for _ in range(rounds):
         for case in CASES:
             for name, worker in workers.items():
                 worker.stdin.write(case + "\n")
                 worker.stdin.flush()
                 answer = worker.stdout.readline().strip()
-                if answer not in ("", "-"):
+                if answer != "-":
                     times.setdefault((name, case), []).append(float(answer))
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
-    print_table(names, times)
 
 
 def print_table(names: list[str], times: dict[tuple[str, str], list[float]]) -> None:
+    medians = {key: statistics.median(rounds) for key, rounds in times.items()}
+    added = {
+        (name, case): median - medians["none", case]
+        for (name, case), median in medians.items()
+        if name not in ("none", "journal")
+    }
     print("| meter | " + " | ".join(CASES) + " |")
     print("|---|" + "---|" * len(CASES))
     for name in names:
         cells = []
         for case in CASES:
-            if (name, case) not in times:
-                cells.append("")
-                continue
-            median = statistics.median(times[name, case])
-            base = statistics.median(times["none", case])
-            is_alone = name in ("none", "journal")
-            cells.append(f"{median:.0f}" if is_alone else f"{median:.0f} (+{median - base:.0f})")
+            cell = f"{medians[name, case]:.0f}" if (name, case) in medians else ""
+            if (name, case) in added:
+                cell += f" (+{added[name, case]:.0f})"
+            cells.append(cell)
         print(f"| {name} | " + " | ".join(cells) + " |")
+    print()
+    for ours in OURS:
+        for peer in (DURABLE, OPEN_INFERENCE):
+            ratios = [
+                f"{case} {added[ours, case] / added[peer, case]:.2f}"
+                for case in CASES
+                if (ours, case) in added and added.get((peer, case), 0) > 0
+            ]
+            if ratios:
+                print(f"{ours}, as a part of what {peer!r} adds: {', '.join(ratios)}")
 
 
 if __name__ == "__main__":
