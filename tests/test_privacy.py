@@ -89,6 +89,23 @@ def by_anthropic(provider: LoopbackProvider, _: ConversationTracker) -> int:
     return 2
 
 
+def by_google(provider: LoopbackProvider, _: ConversationTracker) -> int:
+    genai = pytest.importorskip("google.genai")
+    errors = importlib.import_module("google.genai.errors")
+    http = {"base_url": provider.gemini_url}
+    asked = {"model": "gemini-2.5-flash", "contents": PROMPT}
+    with genai.Client(api_key=KEY, http_options=http) as client:
+        tools = [{"function_declarations": [{"name": "search"}]}]
+        client.models.generate_content(
+            **asked, config={"system_instruction": SYSTEM, "tools": tools}
+        )
+        for _chunk in client.models.generate_content_stream(**asked):
+            pass
+        with pytest.raises(errors.ClientError, match=ERROR):
+            client.models.generate_content(**{**asked, "contents": "fail"})
+    return 2
+
+
 def by_langchain(provider: LoopbackProvider, _: ConversationTracker) -> int:
     langchain_openai = pytest.importorskip("langchain_openai")
     agents = pytest.importorskip("langchain.agents")
@@ -164,6 +181,7 @@ def by_hand(_: LoopbackProvider, tracker: ConversationTracker) -> int:
 HANDLERS: dict[str, Callable[[LoopbackProvider, ConversationTracker], int]] = {
     "openai": by_openai,
     "anthropic": by_anthropic,
+    "google-genai": by_google,
     "langchain": by_langchain,
     "llamaindex": by_llamaindex,
     "litellm": by_litellm,
