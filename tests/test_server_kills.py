@@ -153,6 +153,20 @@ def test_postgresql_restarts_during_ingest(
     assert clients.retries > 0
 
 
+def test_workers_count_together(tmp_path: Path, postgresql: PostgreSQL) -> None:
+    """Whichever of them is asked, the metrics are those of all."""
+    arguments = ("--database-url", postgresql.database(), "--workers", "2")
+    with ServerProcess(tmp_path, *arguments) as server:
+        for _ in range(8):
+            with urllib3.PoolManager() as fresh:
+                assert fresh.request("GET", f"{server.url}/readyz").status == 200
+        counted = 'agentsight_requests_total{method="GET",path="/readyz",status="200"} 8.0'
+        for _ in range(4):
+            with urllib3.PoolManager() as fresh:
+                text = fresh.request("GET", f"{server.url}/metrics").data.decode()
+            assert counted in text.splitlines()
+
+
 def test_workers_end_with_the_one_that_looks_after_them(
     tmp_path: Path, postgresql: PostgreSQL
 ) -> None:

@@ -6,6 +6,7 @@ import zlib
 from typing import Final, NamedTuple
 
 import anyio
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from .problem import Problem
@@ -42,7 +43,10 @@ async def read_body(request: Request, limits: BodyLimits) -> bytes:
         raise Problem(408, f"the body did not come within {limits.seconds:g} seconds") from None
     except ClientDisconnect:
         raise Problem(400, "the body is cut off") from None
-    return body if encoding == "identity" else _decompressed(body, limits.content_bytes)
+    if encoding == "identity":
+        return body
+    # In a thread, as other requests must not wait for it.
+    return await run_in_threadpool(_decompressed, body, limits.content_bytes)
 
 
 async def _sent(request: Request, limit: int) -> bytes:

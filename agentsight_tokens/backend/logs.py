@@ -40,7 +40,9 @@ def write_logs(level: str | None) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONFormatter())
-    for name, its_level in ((_OURS, level or "INFO"), ("uvicorn", "WARNING")):
+    # What the pool of connections cannot do, the store's own errors tell.
+    levels = {_OURS: level or "INFO", "uvicorn": "WARNING", "psycopg": "CRITICAL"}
+    for name, its_level in levels.items():
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(its_level)
