@@ -78,6 +78,8 @@ class OpenCall:
     first_token_at: float | None = None
     is_finished = False
     """Whether the call was finished or dropped."""
+    is_programs_own = False
+    """Whether it is a function of the program, which sends its request by itself."""
     has_record = False
     """Whether a call nearer the wire has recorded what this one used."""
     inner: OpenCall | None = None

@@ -149,6 +149,21 @@ def test_streams_are_counted_to_their_end(
         assert day(manager).used_tokens == held
 
 
+def test_a_handler_asks_wrapped_streams_for_their_usage(
+    client: openai.OpenAI, provider: LoopbackProvider, manager: BudgetManager
+) -> None:
+    """As it does without the middleware; the chunk that tells it stays out of the stream."""
+    with ConversationTracker(token_handler="openai") as tracker:
+        create = TokenMiddleware(tracker, budgets=manager).wrap(client.chat.completions.create)
+
+        chunks = list(create(**ASK, stream=True))
+        (record,) = tracker.get_usage_history()
+
+    assert provider.received[0].body["stream_options"] == {"include_usage": True}
+    assert all(chunk.choices for chunk in chunks)
+    assert record.total_tokens == day(manager).used_tokens == 18
+
+
 @pytest.mark.parametrize("how", ["close", "collected", "leave", "unread"])
 def test_an_abandoned_stream_costs_its_prompt(
     client: openai.OpenAI,
@@ -239,6 +254,79 @@ def test_asynchronous_clients_and_streams(
     assert [r.total_tokens for r in records[:2]] == [18, 18]
     assert {r.scope.feature for r in records} == {"chat"}
     assert day(manager).held_tokens == 0
+
+
+def managed(client: openai.OpenAI | openai.AsyncOpenAI) -> list[tuple[Any, dict[str, Any]]]:
+    """Return the helpers of the SDK that send their request when they are entered."""
+    return [
+        (client.chat.completions.stream, ASK),
+        (client.responses.stream, {"model": "gpt-4o", "input": "Hi.", "max_output_tokens": 99}),
+    ]
+
+
+def test_the_sdks_stream_helpers_are_counted_once(
+    client: openai.OpenAI, provider: LoopbackProvider, manager: BudgetManager
+) -> None:
+    """Held until the stream is left, and settled by what the handler was told."""
+
+    async def main() -> None:
+        async with openai.AsyncOpenAI(base_url=provider.openai_url, api_key="k") as asynchronous:
+            for helper, asked in managed(asynchronous):
+                async with middleware.wrap(helper)(**asked) as stream:
+                    assert day(manager).held_tokens > 100
+                    assert [event async for event in stream]
+
+    with ConversationTracker(token_handler="openai") as tracker:
+        middleware = TokenMiddleware(tracker, budgets=manager)
+        for helper, asked in managed(client):
+            with middleware.wrap(helper, agent="writer")(**asked) as stream:
+                assert day(manager).held_tokens > 100
+                assert list(stream)
+        asyncio.run(main())
+        records = tracker.get_usage_history()
+
+    assert [(r.status, r.total_tokens) for r in records] == [("ok", 18)] * 4
+    assert [r.scope.agent for r in records] == ["writer", "writer", None, None]
+    assert (day(manager).used_tokens, day(manager).held_tokens) == (72, 0)
+
+
+def test_stream_helpers_end_however_they_are_left(
+    client: openai.OpenAI,
+    provider: LoopbackProvider,
+    middleware: TokenMiddleware,
+    tracker: ConversationTracker,
+    manager: BudgetManager,
+) -> None:
+    """Refused, failed, left by an error, never entered: nothing is held any more."""
+    (helper, asked), *_ = managed(client)
+    wrapped = middleware.wrap(helper)
+
+    async def main() -> None:
+        async with openai.AsyncOpenAI(
+            base_url=provider.openai_url, api_key="k", max_retries=0
+        ) as asynchronous:
+            provider.enqueue(Reply(status=400))
+            with pytest.raises(openai.BadRequestError):
+                async with middleware.wrap(asynchronous.chat.completions.stream)(**asked):
+                    pass
+
+    provider.enqueue(Reply(status=400))
+    with pytest.raises(openai.BadRequestError), wrapped(**asked):
+        pass
+    asyncio.run(main())
+    with pytest.raises(ZeroDivisionError), wrapped(**asked):
+        raise ZeroDivisionError
+    never = wrapped(**asked)
+    del never
+    gc.collect()
+    assert [r.status for r in tracker.get_usage_history()] == ["error", "error", "error"]
+    assert day(manager).held_tokens == 0
+
+    exhausted(manager)
+    requests = provider.requests
+    with pytest.raises(BudgetExceededError):
+        wrapped(**asked)
+    assert provider.requests == requests
 
 
 def test_a_cancelled_task_gives_its_hold_back(

@@ -145,6 +145,7 @@ class Run:
         self._call = meter.begin(
             HANDLER, operation, model=model, provider=provider, asked=self._asked
         )
+        self._call.is_programs_own = True
         self._request = CallRequest(
             self._call.scope,
             operation=operation,

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 else:  # no generic class before wrapt 2
     _ObjectProxy = wrapt.ObjectProxy
 
-__all__ = ["AsyncStream", "Stream", "is_async_stream", "is_stream"]
+__all__ = [
+    "AsyncStream",
+    "AsyncStreamManager",
+    "Stream",
+    "StreamManager",
+    "is_async_stream",
+    "is_stream",
+    "is_stream_manager",
+]
 
 
 def is_stream(answer: Any) -> bool:
@@ -26,6 +34,12 @@ def is_stream(answer: Any) -> bool:
 def is_async_stream(answer: Any) -> bool:
     """Tell whether an answer comes piece by piece, asynchronously."""
     return hasattr(answer, "__anext__") and hasattr(answer, "__aiter__")
+
+
+def is_stream_manager(answer: Any) -> bool:
+    """Tell whether an answer sends its request when it is entered, as the SDKs' helpers do."""
+    is_entered = hasattr(answer, "__enter__") or hasattr(answer, "__aenter__")
+    return is_entered and type(answer).__name__.endswith("StreamManager")
 
 
 class _Proxy(_ObjectProxy):
@@ -117,6 +131,66 @@ class AsyncStream(_Proxy):
         if hasattr(self.__wrapped__, "__aexit__"):
             return await self.__wrapped__.__aexit__(*error)
         return None
+
+
+class _Manager(_ObjectProxy):
+    """What opens a stream; its run ends when the stream is left."""
+
+    def __init__(self, run: Run, manager: Any, scope: dict[str, object]) -> None:
+        super().__init__(manager)
+        self._self_run = run
+        self._self_scope = scope
+        self._self_is_sent = False
+
+    def __del__(self) -> None:
+        if self._self_is_sent:
+            self._self_run.fail(GeneratorExit())
+        else:
+            self._self_run.refuse()
+
+    def _self_end(self, error: BaseException | None) -> None:
+        if error is None:
+            self._self_run.end()
+        else:
+            self._self_run.fail(error)
+
+
+class StreamManager(_Manager):
+    """What opens a synchronous stream."""
+
+    def __enter__(self) -> Any:
+        self._self_is_sent = True
+        try:
+            with self._self_run.scope(self._self_scope):
+                return self.__wrapped__.__enter__()
+        except BaseException as error:
+            self._self_run.fail(error)
+            raise
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> Any:
+        try:
+            return self.__wrapped__.__exit__(kind, error, traceback)
+        finally:
+            self._self_end(error)
+
+
+class AsyncStreamManager(_Manager):
+    """What opens an asynchronous stream."""
+
+    async def __aenter__(self) -> Any:
+        self._self_is_sent = True
+        try:
+            with self._self_run.scope(self._self_scope):
+                return await self.__wrapped__.__aenter__()
+        except BaseException as error:
+            self._self_run.fail(error)
+            raise
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, traceback: Any) -> Any:
+        try:
+            return await self.__wrapped__.__aexit__(kind, error, traceback)
+        finally:
+            self._self_end(error)
 
 
 def _drained(run: Run, stream: Any, scope: dict[str, object]) -> Iterator[Any]:

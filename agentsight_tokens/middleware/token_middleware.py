@@ -23,7 +23,15 @@ from .outcome import UsageReader
 from .routing import Route
 from .run import Run
 from .spans import SpanWriter
-from .streams import AsyncStream, Stream, is_async_stream, is_stream
+from .streams import (
+    AsyncStream,
+    AsyncStreamManager,
+    Stream,
+    StreamManager,
+    is_async_stream,
+    is_stream,
+    is_stream_manager,
+)
 
 __all__ = ["TokenMiddleware"]
 
@@ -275,6 +283,9 @@ async def _awaited(run: Run, answer: Awaitable[Any], scope: dict[str, object]) -
 
 def _returned(run: Run, answer: Any, scope: dict[str, object]) -> Any:
     """Return an answer whose run has ended, or a stream that will end it."""
+    if is_stream_manager(answer):
+        kind = AsyncStreamManager if hasattr(answer, "__aenter__") else StreamManager
+        return kind(run, answer, scope)
     if is_stream(answer):
         return Stream(run, answer, scope)
     if is_async_stream(answer):

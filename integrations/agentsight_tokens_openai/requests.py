@@ -39,7 +39,9 @@ def patch(module: ModuleType, tap: Tap, patches: Patches) -> None:
         )
         if exchange is None:
             return None
-        if tap.asks_for_usage and exchange.call.outer is None and may_ask(client, options):
+        outer = exchange.call.outer
+        is_frameworks = outer is not None and not outer.is_programs_own
+        if tap.asks_for_usage and not is_frameworks and may_ask(client, options):
             return SentStream(client, exchange)
         return Sent(client, exchange)
 
