@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from agentsight_tokens.config import TokenConfig
 from agentsight_tokens.destinations import Destination
@@ -17,7 +17,9 @@ from .waiting import opened_outbox, waiting_in
 
 __all__ = ["Flushed", "flushed", "readdressed"]
 
-LOOK_SECONDS = 0.2
+LOOK_SECONDS: Final = 0.2
+STOP_SECONDS: Final = 1.0
+"""How long to wait for a delivery under way; it comes again if it is not noted."""
 
 
 class Flushed(NamedTuple):
@@ -94,7 +96,7 @@ def flushed(
         errors = {each.destination.identity: each.last_error for each in still}
     finally:
         for sender in busy:
-            sender.stop()
+            sender.stop(STOP_SECONDS)
     waiting, refused = _counts(config, "pending"), _counts(config, "refused")
     for sender in senders:
         name = sender.destination.identity
