@@ -53,6 +53,13 @@ class _Servers:
         """Remember that the server took the request's field."""
         self.accepting.add(_address(model))
 
+    def retreats(self, model: Any, error: Exception) -> bool:
+        """Tell whether to ask again without the field, as is done where we cannot tell."""
+        is_refused = self.refused(model, error)
+        if is_refused is None:  # a fault of ours
+            self.is_on = False
+        return is_refused is not False
+
     @guarded
     def refused(self, model: Any, error: Exception) -> bool:
         """Tell whether the server refused the request's field, and remember it."""
@@ -107,7 +114,9 @@ def _retreating(
     @functools.wraps(original)
     def stream(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
         ask = functools.partial(original, self, *args, **kwargs)
-        return _first_contact(ask, ask, self, servers) if servers.is_new(self, kwargs) else ask()
+        if servers.is_new(self, kwargs) is False:  # None: a fault of ours
+            return ask()
+        return _first_contact(ask, ask, self, servers)
 
     return stream
 
@@ -142,7 +151,7 @@ def _first_contact(
     except StopIteration:
         return
     except Exception as error:
-        if not servers.refused(model, error):
+        if not servers.retreats(model, error):
             raise
         chunks = ask_again()
     else:
@@ -157,7 +166,7 @@ def _retreating_async(
     @functools.wraps(original)
     def astream(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         ask = functools.partial(original, self, *args, **kwargs)
-        if not servers.is_new(self, kwargs):
+        if servers.is_new(self, kwargs) is False:
             return ask()
         return _first_contact_async(ask, ask, self, servers)
 
@@ -190,7 +199,7 @@ async def _first_contact_async(
     except StopAsyncIteration:
         return
     except Exception as error:
-        if not servers.refused(model, error):
+        if not servers.retreats(model, error):
             raise
         chunks = ask_again()
     else:

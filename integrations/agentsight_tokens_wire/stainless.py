@@ -127,7 +127,7 @@ def _counted(begin: Begin, patches: Patches, original: Callable[..., Any]) -> Ca
                 try:
                     result = original(self, *changed[0], **changed[1])
                 except Exception as error:
-                    if not _retreats(sent, error):
+                    if _retreats(sent, error) is False:  # None: a fault of ours
                         raise
                     result = original(self, *args, **kwargs)
         except BaseException as error:
@@ -159,7 +159,7 @@ def _counted_async(
                 try:
                     result = await original(self, *changed[0], **changed[1])
                 except Exception as error:
-                    if not _retreats(sent, error):
+                    if _retreats(sent, error) is False:  # None: a fault of ours
                         raise
                     result = await original(self, *args, **kwargs)
         except BaseException as error:
