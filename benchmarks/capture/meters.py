@@ -58,9 +58,9 @@ class UsageMetadata(Peer):
     def figures(self, conversation_id: str | None = None) -> Figures:
         found = self.langchain_callback.usage_metadata.values()
         return counted(
-            sum(each["input_tokens"] for each in found),
-            sum(each["output_tokens"] for each in found),
-            sum(each["total_tokens"] for each in found),
+            sum(each.get("input_tokens", 0) for each in found),
+            sum(each.get("output_tokens", 0) for each in found),
+            sum(each.get("total_tokens", 0) for each in found),
         )
 
 
