@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,20 +14,28 @@ import openai
 import pytest
 from google import genai
 from google.genai import types
+from langchain.agents import create_agent
 from langchain_anthropic import ChatAnthropic
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from langchain_openai import OpenAI as LegacyOpenAI
+from llama_index.core import Document, PromptTemplate, VectorStoreIndex
 from llama_index.core.llms import ChatMessage
 from llama_index.embeddings.openai import OpenAIEmbedding
 from llama_index.llms.anthropic import Anthropic as LlamaAnthropic
 from llama_index.llms.openai import OpenAI as LlamaOpenAI
+from pydantic import BaseModel
 
 from agentsight_tokens import Budget, BudgetExceededError, ConversationTracker, TokenConfig
 from agentsight_tokens.handlers import deactivate
 from agentsight_tokens.testing import LoopbackProvider
 from tests.llamaindex_kit import FromCompletion
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:google"),
+    # LangChain and LlamaIndex never close the clients that they make.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 USED = 10_000
 """What was used before: the whole budget of a test that is refused."""
@@ -268,6 +278,45 @@ CALLS: dict[str, tuple[str, Callable[[LoopbackProvider], Any]]] = {
 }
 
 
+def look(q: str) -> str:
+    """Look something up."""
+    return q
+
+
+class City(BaseModel):
+    name: str
+
+
+CITY = City.model_json_schema()
+ASK_CITY = PromptTemplate("hi")
+
+
+def indexed(model: OpenAIEmbedding) -> Any:
+    return VectorStoreIndex.from_documents([Document(text="hi")], embed_model=model)
+
+
+ABOVE: dict[str, tuple[str, Callable[[LoopbackProvider], Any]]] = {
+    "langchain agent": (
+        "langchain",
+        langchain(lambda m: create_agent(m, [look]).invoke({"messages": HI})),
+    ),
+    "langchain retries": (
+        "langchain",
+        langchain(lambda m: m.with_retry(wait_exponential_jitter=False).invoke("hi")),
+    ),
+    "langchain structured": (
+        "langchain",
+        langchain(lambda m: m.with_structured_output(CITY).invoke("hi")),
+    ),
+    "llamaindex structured": (
+        "llamaindex",
+        llamaindex(lambda m: m.structured_predict(City, ASK_CITY)),
+    ),
+    "llamaindex index": ("llamaindex", llamaindex_embedding(indexed)),
+}
+"""What frameworks build on their calls, and might catch or repeat what these raise."""
+
+
 @pytest.fixture
 def provider() -> Iterator[LoopbackProvider]:
     with LoopbackProvider(keep_alive=False) as provider:
@@ -281,18 +330,27 @@ def tracked(handler: str, budget: Budget, folder: Path) -> ConversationTracker:
     return tracker
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_clients_left() -> Iterator[None]:
+    """Let go of the clients that nobody closed, lest another test be blamed."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def no_handlers_left() -> Iterator[None]:
     yield
     deactivate()
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", [*CALLS, *ABOVE])
 def test_with_the_budget_spent_nothing_is_sent(
     name: str, provider: LoopbackProvider, tmp_path: Path
 ) -> None:
     """The program gets the error itself; nothing is held, sent or counted."""
-    handler, call = CALLS[name]
+    handler, call = {**CALLS, **ABOVE}[name]
     tracker = tracked(handler, Budget(total_token_limit=USED), tmp_path)
 
     with pytest.raises(BudgetExceededError) as caught:
