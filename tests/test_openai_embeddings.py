@@ -17,7 +17,7 @@ from agentsight_tokens import ConversationTracker, UsageRecord
 from agentsight_tokens.meter import meter
 from agentsight_tokens.testing import LoopbackProvider
 from agentsight_tokens_openai.embeddings import install_embeddings_tap, uninstall_embeddings_tap
-from agentsight_tokens_openai.errors import http_status, is_unbilled
+from agentsight_tokens_wire.errors import http_status, is_unbilled
 
 NINE = "[[embedding=9]]"
 MODEL = "text-embedding-3-small"
