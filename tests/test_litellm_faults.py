@@ -567,13 +567,57 @@ def test_a_task_that_still_waits_is_left_alone(table: CallTable) -> None:
 
 def test_a_child_process_begins_anew(table: CallTable) -> None:
     """The parent sees its calls to their end."""
-    begun(table)
+    call = begun(table)
     lock = table.ended
 
     calls._begin_anew_in_child()
 
     assert len(table) == 0
+    assert call.open.is_finished  # what the child drops of it is not counted
     assert table.ended is not lock
+
+
+FORKING = """
+import gc, os, warnings
+from agentsight_tokens import ConversationTracker
+from agentsight_tokens.testing import LoopbackProvider
+warnings.simplefilter("ignore")
+tracker = ConversationTracker(conversation_id="c", token_handler="litellm")
+import litellm
+
+def ask(text, **options):
+    return litellm.completion(
+        "openai/gpt-4o-mini", [{"role": "user", "content": text}],
+        api_base=provider.openai_url, api_key="k", **options,
+    )
+
+with LoopbackProvider(keep_alive=False) as provider:
+    stream = ask("[[in=5 out=2 chunks=4 text=abcd]]", stream=True)
+    next(stream)
+    child = os.fork()
+    if not child:
+        del stream
+        gc.collect()
+        ask("[[in=7 out=1]]")
+        usage = tracker.get_usage()
+        is_right = (usage.input_tokens, usage.unreported_calls) == (7, 0)
+        os._exit(0 if is_right else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, status
+    list(stream)
+    usage = tracker.get_usage()
+    assert (usage.input_tokens, usage.unreported_calls) == (5, 0), usage
+os._exit(0)
+"""
+
+
+def test_a_fork_counts_its_own_calls() -> None:
+    """A stream under way is the parent's, though the child drops its copy of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING], capture_output=True, text=True, check=False, timeout=100
+    )
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_nothing_is_kept_of_calls_that_ended(kit: Kit) -> None:

@@ -200,6 +200,8 @@ class CallTable:
     def begin_anew_in_child(self) -> None:
         """Forget what the parent process sees to its end; another thread may have held the lock."""
         self.ended = Condition(RLock())
+        for call in self._calls.values():
+            call.open.is_finished = True  # a stream that the child drops is not left
         self._calls.clear()
 
     def close(self) -> None:
