@@ -12,6 +12,7 @@ from agentsight_tokens.context import CompressionResult
 from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.faults import contained
 from agentsight_tokens.meter import OpenCall, Recorder, meter
+from agentsight_tokens.open_call import Hold
 from agentsight_tokens.scope import Attribution, ScopeEntry, current_attribution
 from agentsight_tokens.usage import Operation, UsageRecord
 
@@ -49,12 +50,23 @@ class Witness:
         self.run = run
         self._tracker = tracker
         self.records: list[UsageRecord] = []
+        self.own_guard: CallGuard | None = None
+        """The run's budgets, once they are held for its first request: each later one, as of
+        an agent, is then held for itself."""
 
     @property
     def guard(self) -> CallGuard | None:
         """The budgets of the tracker, unless the run itself holds them."""
+        if self.own_guard is not None:
+            return self.own_guard
         guard = self._tracker.guard
         return None if guard is not None and self.run.shares(guard) else guard
+
+    @property
+    def may_hold_all(self) -> bool:
+        """Whether the run's budgets are the only ones that its requests meet."""
+        guard = self._tracker.guard
+        return guard is None or self.run.shares(guard)
 
     def receive(self, record: UsageRecord) -> UsageRecord | None:
         """Price, keep and count a record; None when the call was counted before."""
@@ -165,8 +177,8 @@ class Run:
         Raises:
             BudgetExceededError: If a budget does not allow the call and it is enforced.
         """
-        guard, request = self._guard, self._request
-        if guard is None or request is None or enforcement == "track":
+        guard, request, call = self._guard, self._request, self._call
+        if guard is None or request is None or call is None or enforcement == "track":
             return
         if self._outer is not None:
             self._outer.hand_over(guard)
@@ -182,6 +194,9 @@ class Run:
             self.arguments.set_max_output_tokens(
                 self._reservation.max_output_tokens // request.choices
             )
+        if enforcement == "enforce" and self._witness.may_hold_all:
+            call.hold = Hold(guard, self._reservation)
+            self._reservation, self._witness.own_guard = None, guard
 
     def hand_over(self, guard: BudgetGuard) -> None:
         """Give the hold back, because a run within this one holds its own for the call."""
@@ -200,6 +215,7 @@ class Run:
         """Take what a chunk of a stream says."""
         if self._call is not None:
             self._call.first_token()
+            self._call.renew()
         if self._reservation is not None:
             self._reservation.renew()
         with contained("reading a chunk"):
@@ -254,6 +270,8 @@ class Run:
 
     def _count(self, call: OpenCall, outcome: Outcome) -> None:
         meter.settle()
+        if not self._witness.records:
+            self._take_back(call)
         if not outcome.was_sent and not self._witness.records:
             call.drop()
             return
@@ -278,17 +296,19 @@ class Run:
         records = [r for r in self._witness.records if r.id not in self.settled]
         if self._outer is not None and self._outer.shares(guard):
             self._outer.settled.update(self.settled, (record.id for record in records))
+        if self._witness.own_guard is not None:
+            return  # the handlers' records have settled what was held for them
         if reservation is not None:
-            if records:
-                guard.settle(reservation, records.pop(0))
-            elif not outcome.was_sent:
-                guard.settle(reservation, None)
-            elif outcome.usage is None and outcome.status != "ok":
-                reservation.cancel()
-            else:
-                reservation.settle(outcome.usage)
+            _settle_hold(guard, reservation, records.pop(0) if records else None, outcome)
         for record in records:  # of an agent that made several calls
             guard.add(request, record)
+
+    def _take_back(self, call: OpenCall) -> None:
+        """Settle by the answer what was held for a request that no handler has seen."""
+        if self._witness.own_guard is not None:
+            hold = call.take_hold()
+            self._reservation = None if hold is None else hold.reservation
+            self._witness.own_guard = None
 
     def release(self) -> None:
         """Give back what the tracker's budgets hold, as a run within this one holds its own."""
@@ -306,6 +326,18 @@ class Run:
     def shares(self, guard: CallGuard) -> bool:
         """Tell whether this run settles with the same budgets."""
         return self._guard is not None and self._guard.manager is guard.manager
+
+
+def _settle_hold(
+    guard: BudgetGuard, reservation: Reservation, record: UsageRecord | None, outcome: Outcome
+) -> None:
+    """Put what a call used in the place of what it held."""
+    if record is not None or not outcome.was_sent:
+        guard.settle(reservation, record)
+    elif outcome.usage is None and outcome.status != "ok":
+        reservation.cancel()
+    else:
+        reservation.settle(outcome.usage)
 
 
 def reported(result: CompressionResult) -> list[Any]:
