@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,6 +132,15 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 async def drain(stream: Any) -> list[Any]:
     return [each async for each in await stream]
+
+
+def told_in_the_end(kit: Kit, expected: tuple[int, ...]) -> tuple[int, ...]:
+    """Return what is told, once LiteLLM's threads and tracebacks let go of its streams."""
+    until = time.monotonic() + 20
+    while (found := told(kit.usage())) != expected and time.monotonic() < until:
+        gc.collect()
+        time.sleep(0.01)
+    return found
 
 
 def told(usage: UsageSummary) -> tuple[int, ...]:
