@@ -1,0 +1,31 @@
+"""Filters: which calls a query is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentsight_tokens.backend.store import Reader
+from agentsight_tokens.calls import selection
+
+__all__ = ["condition_of"]
+
+
+def condition_of(store: Reader, where: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """
+    Return the SQL condition, and its values, of a filter of calls.
+
+    Args:
+        store: Where the calls are.
+        where: The filter, as `calls.selection` takes it, and `environment`.
+
+    Raises:
+        InvalidScopeError: For an unknown filter.
+    """
+    environment = where.get("environment")
+    condition, values = selection(
+        {k: v for k, v in where.items() if k != "environment"}, has_tag=store.dialect.has_tag
+    )
+    if environment is None:
+        return condition, values
+    return f"{condition} AND environment = ?", [*values, environment]

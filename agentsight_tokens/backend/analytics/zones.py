@@ -1,0 +1,95 @@
+"""Periods in a time zone: how its offsets change, and the SQL that cuts its hours and days."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import Any, Final, NamedTuple
+
+from agentsight_tokens.backend.store import Reader
+from agentsight_tokens.backend.store.dialect import Dialect
+from agentsight_tokens.calls import microseconds
+
+from .dimensions import PERIODS
+
+__all__ = ["Segment", "expression", "offsets"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_OFFSET_STEP: Final = timedelta(days=6)
+"""No zone of the tz database (2026) changes its offset twice in so short a time."""
+
+
+class Segment(NamedTuple):
+    """A span of time in which a zone keeps its offset."""
+
+    until: int | None
+    """When it ends, excluded, in microseconds since 1970 UTC; None for the last one."""
+    offset: timedelta
+
+
+def expression(key: str, segments: Sequence[Segment], dialect: Dialect) -> str:
+    """Return the SQL of a dimension; periods are cut in the zone's own time."""
+    if key not in PERIODS:
+        return key
+    seconds = _by_segment(segments, lambda offset: str(offset // timedelta(seconds=1)))
+    local = dialect.period(key, f"at / 1000000 + {seconds}")
+    if key != "hour":
+        return local
+    # Where clocks are set back, only the offset tells the two hours apart.
+    return f"{local} || {_by_segment(segments, _offset_text)}"
+
+
+def _by_segment(segments: Sequence[Segment], sql_of: Callable[[timedelta], str]) -> str:
+    *earlier, last = segments
+    if not earlier:
+        return sql_of(last.offset)
+    cases = " ".join(f"WHEN at < {s.until} THEN {sql_of(s.offset)}" for s in earlier)
+    return f"CASE {cases} ELSE {sql_of(last.offset)} END"
+
+
+def _offset_text(offset: timedelta) -> str:
+    sign = "-" if offset < timedelta() else "+"
+    minutes = abs(offset) // timedelta(minutes=1)
+    return f"'{sign}{minutes // 60:02}:{minutes % 60:02}'"
+
+
+def offsets(store: Reader, condition: str, values: Sequence[Any], zone: tzinfo) -> list[Segment]:
+    """Return the offsets of a zone over the time that the selected calls span."""
+    [(first, last)] = store.rows(
+        f"SELECT MIN(at), MAX(at) FROM calls WHERE {condition}",  # noqa: S608  # as above
+        values,
+    )
+    if first is None:
+        return [Segment(None, timedelta())]
+    return list(_segments(_at(first), _at(last), zone))
+
+
+def _segments(first: datetime, last: datetime, zone: tzinfo) -> Iterator[Segment]:
+    at, offset = first, _offset(first, zone)
+    while at < last:
+        after = min(at + _OFFSET_STEP, last)
+        if _offset(after, zone) != offset:
+            after = _change(at, after, zone)
+            yield Segment(microseconds(after), offset)
+            offset = _offset(after, zone)
+        at = after
+    yield Segment(None, offset)
+
+
+def _change(before: datetime, after: datetime, zone: tzinfo) -> datetime:
+    """Return the second at which the offset changes between two times."""
+    old = _offset(before, zone)
+    low, high = before.timestamp() // 1, after.timestamp() // 1 + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        is_old = _offset(datetime.fromtimestamp(middle, timezone.utc), zone) == old
+        low, high = (middle, high) if is_old else (low, middle)
+    return datetime.fromtimestamp(high, timezone.utc)
+
+
+def _offset(at: datetime, zone: tzinfo) -> timedelta:
+    return at.astimezone(zone).utcoffset() or timedelta()
+
+
+def _at(microseconds_since_1970: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds_since_1970)
