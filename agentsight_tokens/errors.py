@@ -4,6 +4,7 @@ Every exception and warning of the package.
 AgentSightError
 ├── InvalidCountError (ValueError)       a token count that cannot be one
 ├── InvalidScopeError (ValueError)       a scope field that is unknown or malformed
+├── InvalidQueryError (ValueError)       a question that the analytics cannot answer
 ├── ConfigurationError (ValueError)      a setting that cannot be read
 ├── UnknownHandlerError (ValueError)     a handler name that nobody registered
 ├── UnknownModelError (LookupError)      no price, in strict mode
@@ -49,6 +50,7 @@ __all__ = [
     "HandlerSkippedWarning",
     "InconsistentUsageWarning",
     "InvalidCountError",
+    "InvalidQueryError",
     "InvalidScopeError",
     "StorageError",
     "StorageWarning",
@@ -71,6 +73,10 @@ class InvalidCountError(AgentSightError, ValueError):
 
 class InvalidScopeError(AgentSightError, ValueError):
     """A scope field is unknown or has a value that cannot identify anything."""
+
+
+class InvalidQueryError(AgentSightError, ValueError):
+    """A question cannot be answered: a cursor of another list, a range that is too long."""
 
 
 class ConfigurationError(AgentSightError, ValueError):

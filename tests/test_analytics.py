@@ -10,42 +10,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentsight_tokens import Cycle, Scope, TokenUsage, UsageRecord, UsageSummary
+from agentsight_tokens import Scope, TokenUsage, UsageSummary
 from agentsight_tokens.backend.accounts import Accounts
 from agentsight_tokens.backend.analytics import DIMENSIONS, PERIODS, newest_calls, usage_by
-from agentsight_tokens.backend.store import DEFAULT_PROJECT_ID, Reader, Store
+from agentsight_tokens.backend.store import Reader, Store
 from agentsight_tokens.errors import InvalidScopeError
 from agentsight_tokens.ids import time_ordered_id
 from agentsight_tokens.usage import MAX_COUNT, USAGE_FIELDS
+from tests.analytics_kit import keep
 from tests.records import AT, call
 from tests.store_kit import postgresql, store
 
 __all__ = ["postgresql", "store"]
 
 UTC = timezone.utc
-
-
-def keep(
-    store: Store,
-    *records: UsageRecord,
-    environment: str | None = None,
-    project_id: int = DEFAULT_PROJECT_ID,
-) -> None:
-    """Store records as cycles of one call each."""
-    store.ingest(
-        [
-            Cycle.of(
-                [record],
-                key=record.id,
-                conversation_id=record.conversation_id or "c",
-                sealed_by="send",
-                sealed_at=AT,
-                environment=environment,
-            )
-            for record in records
-        ],
-        project_id=project_id,
-    )
 
 
 def tokens(store: Reader, *by: str, zone: tzinfo = UTC) -> dict[object, int]:

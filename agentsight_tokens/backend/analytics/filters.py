@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agentsight_tokens.backend.store import Reader
@@ -22,6 +22,8 @@ def condition_of(store: Reader, where: Mapping[str, Any]) -> tuple[str, list[Any
     Raises:
         InvalidScopeError: For an unknown filter.
     """
+    if store.dialect.name == "postgresql" and _holds_nul(where.values()):
+        return "1 = 0", []  # it stores no such text, and refuses the question too
     environment = where.get("environment")
     condition, values = selection(
         {k: v for k, v in where.items() if k != "environment"}, has_tag=store.dialect.has_tag
@@ -29,3 +31,13 @@ def condition_of(store: Reader, where: Mapping[str, Any]) -> tuple[str, list[Any
     if environment is None:
         return condition, values
     return f"{condition} AND environment = ?", [*values, environment]
+
+
+def _holds_nul(values: Iterable[Any]) -> bool:
+    return any("\0" in text for value in values for text in _texts(value))
+
+
+def _texts(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        return (value,)
+    return value if isinstance(value, (list, tuple)) else ()
