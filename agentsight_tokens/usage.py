@@ -71,8 +71,10 @@ STATED_BY_PROVIDER: Final = "stated by the provider"
 
 
 def usd(pico_usd: int) -> Decimal:
-    """Return integer pico-USD as exact USD."""
-    return Decimal(pico_usd).scaleb(-12)
+    """Return integer pico-USD as exact USD, without zeros at its end."""
+    amount = Decimal(pico_usd).scaleb(-12)
+    # `normalize` alone would write 100 as 1E+2.
+    return amount.to_integral_value() if pico_usd % PICO_PER_USD == 0 else amount.normalize()
 
 
 def pico_usd(usd: Decimal) -> int:

@@ -128,7 +128,7 @@ def test_per_session_stats(provider: LoopbackProvider, tracker: ConversationTrac
     agent.chat("Outside of it")
     session_stats = tracker.get_session_usage("session_123")
 
-    assert f"Session Cost: ${session_stats.cost}" == "Session Cost: $0.007500000000"
+    assert f"Session Cost: ${session_stats.cost}" == "Session Cost: $0.0075"
     assert session_stats.request_count == 1
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agentsight_tokens import InvalidCountError, Scope, TokenUsage, UsageRecord, UsageSummary
 from agentsight_tokens.errors import InvalidScopeError
-from agentsight_tokens.usage import MAX_COUNT, USAGE_FIELDS, checked_count, usd
+from agentsight_tokens.usage import MAX_COUNT, USAGE_FIELDS, checked_count, pico_usd, usd
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
 usages = st.builds(
@@ -144,6 +144,16 @@ def test_money_is_exact() -> None:
     """Pico-USD become Decimal without rounding."""
     assert usd(1) == Decimal("0.000000000001")
     assert usd(10**24) == Decimal(10**12)
+
+
+@pytest.mark.parametrize(
+    ("pico", "printed"),
+    [(0, "0"), (10**14, "100"), (1_200_000_000, "0.0012"), (-5 * 10**11, "-0.5")],
+)
+def test_money_is_printed_without_zeros_at_its_end(pico: int, printed: str) -> None:
+    """Nothing is `0`, not `0E-12`, and a hundred is `100`."""
+    assert str(usd(pico)) == printed
+    assert pico_usd(usd(pico)) == pico
 
 
 @given(st.lists(usages, max_size=5))
