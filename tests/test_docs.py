@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import agentsight_tokens
 from agentsight_tokens import config
+from scripts import write_reference
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -39,3 +41,19 @@ def test_the_documents_name_no_unknown_variable() -> None:
     for page in PAGES:
         for name in re.findall(r"AGENTSIGHT_[A-Z_]+", page.read_text()):
             assert name in known or name.startswith(config.COST_RATE_PREFIXES), (page.name, name)
+
+
+def test_the_page_of_settings_is_made_from_the_configuration() -> None:
+    """`python scripts/write_reference.py` would change nothing."""
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text()
+
+    assert page == write_reference.configuration()
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """The pages of the reference describe each name of the package."""
+    pages = "".join(p.read_text() for p in (ROOT / "docs" / "reference").glob("*.md"))
+    shown = set(re.findall(r"^::: [\w.]+\.(\w+)$", pages, re.MULTILINE))
+    errors = {name for name in agentsight_tokens.__all__ if name.endswith(("Error", "Warning"))}
+
+    assert {*agentsight_tokens.__all__} <= shown | errors
