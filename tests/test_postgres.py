@@ -19,7 +19,15 @@ from agentsight_tokens.backend.store.cycle_row import CYCLE_COLUMNS
 from agentsight_tokens.backend.store.partitions import partition_of
 from agentsight_tokens.backend.store.postgres import PostgreSQLStore
 from agentsight_tokens.backend.store.retention import months_ago
-from agentsight_tokens.backend.store.rollup import ROLLUP_COLUMNS
+from agentsight_tokens.backend.store.rollup import (
+    CONVERSATION_FACTS,
+    CONVERSATION_KEY,
+    DIMENSION_KEY,
+    HOURLY_KEY,
+    ROLLUPS,
+    SUM_COLUMNS,
+    TIMING_COLUMNS,
+)
 from agentsight_tokens.backend.store.upgrading import HEAD, upgrade
 from agentsight_tokens.calls import CALL_COLUMNS, microseconds
 from agentsight_tokens.errors import StorageError, UnstorableError
@@ -27,6 +35,8 @@ from tests.postgres_kit import PostgreSQL
 from tests.records import AT, call
 from tests.server_kit import cycle
 from tests.store_kit import postgresql
+from tests.sums_kit import kept, spans
+from tests.test_stores import NOT_UNIFORM
 
 __all__ = ["postgresql"]
 
@@ -70,7 +80,10 @@ def test_the_tables_have_the_programs_columns(store: PostgreSQLStore) -> None:
 
     assert columns("calls") == {"project_id", "cycle_key", "environment", *CALL_COLUMNS}
     assert columns("cycles") == {"project_id", *CYCLE_COLUMNS}
-    assert columns("hourly_usage") == set(ROLLUP_COLUMNS)
+    assert columns("hourly_usage") == {*HOURLY_KEY, *SUM_COLUMNS}
+    assert columns("dimension_usage") == {*DIMENSION_KEY, *SUM_COLUMNS}
+    facts = {"first_at", "last_at", *CONVERSATION_FACTS}
+    assert columns("conversations") == {*CONVERSATION_KEY, *facts, *SUM_COLUMNS}
 
 
 def test_every_key_has_the_distribution_column(store: PostgreSQLStore) -> None:
@@ -78,10 +91,11 @@ def test_every_key_has_the_distribution_column(store: PostgreSQLStore) -> None:
     rows = store.rows(
         "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public' "
         "AND indexdef LIKE 'CREATE UNIQUE%' AND tablename IN "
-        "('calls', 'record_ids', 'cycles', 'hourly_usage', 'repricings')"
+        "('calls', 'record_ids', 'cycles', 'hourly_usage', 'dimension_usage', 'conversations', "
+        "'repricings')"
     )
 
-    assert len(rows) == 5
+    assert len(rows) == 7
     assert all("(project_id" in definition for _, definition in rows)
 
 
@@ -96,6 +110,25 @@ def test_an_upgrade_is_done_once(postgresql: PostgreSQL) -> None:
         store.ingest([cycle("a", 1)])
         upgrade(url)
         assert usage_by(store, ()).total.request_count == 1
+
+
+def test_an_upgrade_adds_up_what_is_there(store: PostgreSQLStore) -> None:
+    """The sums are the same as those that are kept from the first call on."""
+    records = [call(n, **facts) for n, facts in enumerate(NOT_UNIFORM, start=1)]
+    store.ingest([of(*records), of(call(1), key="e")])
+    tables = {table: kept(store, table) for table in ROLLUPS}
+    known = spans(store)
+    with store.transaction() as transaction:
+        transaction.run("DROP TABLE dimension_usage")
+        transaction.run("DROP TABLE conversations")
+        for name in TIMING_COLUMNS:
+            transaction.run(f"ALTER TABLE hourly_usage DROP COLUMN {name}")
+        transaction.run("UPDATE alembic_version SET version_num = '0001'")
+
+    upgrade(store._pool.conninfo)
+
+    assert {table: kept(store, table) for table in ROLLUPS} == tables
+    assert spans(store) == known
 
 
 @pytest.mark.parametrize(("version", "way"), [("0000", "db upgrade"), ("9999", "newer")])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from agentsight_tokens import Cycle
+from agentsight_tokens import Cycle, Scope
 from agentsight_tokens.backend.store import SQLiteStore
-from agentsight_tokens.calls import calls_table, insert_calls, record_values
+from agentsight_tokens.backend.store.rollup import HOURLY_KEY, ROLLUPS
+from agentsight_tokens.calls import SUMMARY_COLUMNS, calls_table, insert_calls, record_values
 from agentsight_tokens.destinations.embedded import EmbeddedDestination
 from agentsight_tokens.errors import (
     DeliveryRefusedError,
@@ -20,6 +22,7 @@ from agentsight_tokens.errors import (
     UnstorableError,
 )
 from tests.records import AT, call
+from tests.sums_kit import added_up, kept
 
 
 @pytest.fixture
@@ -117,7 +120,47 @@ def test_a_file_of_before_projects_is_taken_over(tmp_path: Path) -> None:
         assert total(store) == 7
         assert store.rows("SELECT project_id, calls FROM cycles") == [(1, 2), (1, 1)]
         assert store.rows("SELECT project_id, call_id FROM repricings") == [(1, "a-1")]
-        assert store.rows("SELECT SUM(input_tokens) FROM hourly_usage") == [(7,)]
+        for table in ROLLUPS:
+            assert kept(store, table) == added_up(store, table)
+
+
+def test_a_file_of_before_sums_by_dimension_is_taken_over(tmp_path: Path) -> None:
+    """What is there is added up; the sums by hour of calls that have expired stay."""
+    timed = call(2, duration_seconds=1.5, scope=Scope(conversation_id="c", user_id="u"))
+    untimed = call(1, at=AT + timedelta(hours=5))
+    with SQLiteStore(tmp_path / "store.db") as store:
+        for key, record in {"a": timed, "b": untimed}.items():
+            store.ingest(
+                [Cycle.of([record], key=key, conversation_id="c", sealed_by="send", sealed_at=AT)]
+            )
+    # As the version before has left it.
+    old = sqlite3.connect(tmp_path / "store.db")
+    sums = ", ".join(f"{name} INTEGER NOT NULL" for name in SUMMARY_COLUMNS)
+    columns = ", ".join((*HOURLY_KEY, *SUMMARY_COLUMNS))
+    for statement in (
+        "ALTER TABLE hourly_usage RENAME TO whole",
+        "CREATE TABLE hourly_usage (project_id INTEGER NOT NULL, hour INTEGER NOT NULL, "
+        f"model TEXT NOT NULL, provider TEXT NOT NULL, environment TEXT NOT NULL, {sums}, "
+        f"PRIMARY KEY ({', '.join(HOURLY_KEY)})) STRICT, WITHOUT ROWID",
+        f"INSERT INTO hourly_usage SELECT {columns} FROM whole",
+        f"INSERT INTO hourly_usage ({columns}) SELECT 1, 0, '', '', '', "
+        f"{', '.join('5' for _ in SUMMARY_COLUMNS)}",
+        "DROP TABLE whole",
+        "DROP TABLE dimension_usage",
+        "DROP TABLE conversations",
+        "PRAGMA user_version = 1",
+    ):
+        old.execute(statement)
+    old.commit()
+    old.close()
+
+    with SQLiteStore(tmp_path / "store.db") as store:
+        for table in ("dimension_usage", "conversations"):
+            assert kept(store, table) == added_up(store, table)
+            assert kept(store, table)
+        expired = {(1, 0, "", "", ""): kept(store, "hourly_usage")[1, 0, "", "", ""]}
+        assert expired[1, 0, "", "", ""][0] == 5
+        assert kept(store, "hourly_usage") == added_up(store, "hourly_usage") | expired
 
 
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

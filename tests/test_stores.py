@@ -7,15 +7,17 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from agentsight_tokens import Cycle, TokenUsage, UsageRecord
+from agentsight_tokens import Cycle, Scope, TokenUsage, UsageRecord
 from agentsight_tokens.backend.accounts import Accounts
 from agentsight_tokens.backend.analytics import newest_calls, usage_by
 from agentsight_tokens.backend.store import Reader, Store
-from agentsight_tokens.calls import SUMMARY_COLUMNS
+from agentsight_tokens.backend.store.base import PROJECT_TABLES
+from agentsight_tokens.backend.store.rollup import ROLLUPS
 from agentsight_tokens.errors import UnstorableError
 from tests.records import AT, call
 from tests.server_kit import cycle
 from tests.store_kit import postgresql, store
+from tests.sums_kit import added_up, kept, spans
 
 __all__ = ["postgresql", "store"]
 
@@ -34,25 +36,6 @@ def of(*records: UsageRecord, key: str = "k", environment: str | None = None) ->
         sealed_by="send",
         sealed_at=AT,
         environment=environment,
-    )
-
-
-def rolled_up(reader: Reader) -> list[tuple[object, ...]]:
-    """Return the sums by hour, model, provider and environment, those of nothing left out."""
-    return reader.rows(
-        "SELECT hour, model, provider, environment, "
-        f"{', '.join(SUMMARY_COLUMNS)} FROM hourly_usage WHERE calls > 0 ORDER BY 1, 2, 3, 4"
-    )
-
-
-def added_up(reader: Reader) -> list[tuple[object, ...]]:
-    """Return the same, from the calls."""
-    from agentsight_tokens.calls import summary_columns
-
-    return reader.rows(
-        "SELECT at - at % 3600000000, COALESCE(model, ''), COALESCE(provider, ''), "
-        f"COALESCE(environment, ''), {summary_columns()} FROM calls "
-        "GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
     )
 
 
@@ -133,7 +116,7 @@ def test_projects_are_kept_apart(store: Store) -> None:
 
     assert (total(store.of_project(1)), total(store.of_project(other))) == (3, 7)
     assert total(store.of_project(other + 1)) == 0
-    for table in ("calls", "cycles", "hourly_usage", "repricings"):
+    for table in PROJECT_TABLES:
         for statement in (
             f"SELECT DISTINCT project_id FROM {table}",
             f"WITH x AS (SELECT * FROM {table}) SELECT DISTINCT project_id FROM x",
@@ -141,21 +124,49 @@ def test_projects_are_kept_apart(store: Store) -> None:
             assert store.of_project(other).rows(statement) in ([(other,)], [])
 
 
-def test_sums_by_hour_are_those_of_the_calls(store: Store) -> None:
+NOT_UNIFORM: list[dict[str, object]] = [
+    {},
+    {"model": None, "cost_pico_usd": None, "cost_status": "unpriced"},
+    {"provider": "openai", "unreported_reason": "broken", "cost_pico_usd": None},
+    {"at": AT + timedelta(hours=1), "source": "estimated", "tool_name": "search"},
+    {"cost_pico_usd": 2**62, "prompt_cost_pico_usd": 2**61, "handler": "langchain"},
+    {"duration_seconds": 1.2345678, "time_to_first_token_seconds": 0.0000019},
+    {"duration_seconds": 1e300, "time_to_first_token_seconds": -1.0, "status": "error"},
+    {"at": datetime(1969, 12, 31, 23, 30, tzinfo=UTC), "scope": Scope()},
+    {"at": datetime(2024, 2, 29, tzinfo=UTC), "scope": Scope(conversation_id="c", agent="a")},
+    {"scope": Scope(conversation_id="d", user_id="u", org_id="o", feature="f")},
+    {"scope": Scope(conversation_id="d", user_id="v"), "service_tier": "flex"},
+]
+
+
+@pytest.mark.parametrize("table", ROLLUPS)
+def test_sums_are_those_of_the_calls(store: Store, table: str) -> None:
     """Whatever comes, twice or in parts, the sums are of what is stored."""
-    calls = [
-        call(1),
-        call(2, model=None, cost_pico_usd=None, cost_status="unpriced"),
-        call(3, provider="openai", unreported_reason="broken", cost_pico_usd=None),
-        call(4, at=AT + timedelta(hours=1), source="estimated"),
-        call(5, cost_pico_usd=2**62),
-    ]
+    calls = [call(n, **facts) for n, facts in enumerate(NOT_UNIFORM, start=1)]
     store.ingest([of(*calls), of(*calls[:2], key="again"), of(call(6), key="e", environment="e")])
     store.ingest([of(*calls[1:], key="and again"), of(call(7), key="new")])
     store.ingest([of(call(8), key="other")], project_id=Accounts(store).project("other").id)
 
-    assert rolled_up(store.of_project(1)) == added_up(store.of_project(1))
-    assert len(rolled_up(store.of_project(1))) == 5
+    for reader in (store, store.of_project(1)):
+        assert kept(reader, table) == added_up(reader, table)
+        assert kept(reader, table)
+
+
+def test_a_conversation_knows_what_its_latest_call_said(store: Store) -> None:
+    """In whatever order its calls come; what a call does not say, another one has."""
+
+    def said(minutes: int, **facts: str) -> UsageRecord:
+        scope = Scope(conversation_id="c", **facts)
+        return call(1, at=AT + timedelta(minutes=minutes), scope=scope)
+
+    store.ingest([of(said(5, user_id="u5", agent="a5"), said(4, user_id="u4", feature="f4"))])
+    store.ingest([of(said(9, agent="a9"), key="later", environment="e")])
+    store.ingest([of(said(1, agent="a1", org_id="o1", feature="f1"), key="earlier")])
+
+    [found] = spans(store)
+    assert found[:2] == (1, "c")
+    assert found[3] - found[2] == 8 * 60_000_000
+    assert found[4:] == (None, "u5", "o1", "a9", "f4", "e")
 
 
 def test_sums_by_hour_begin_before_1970(store: Store) -> None:
@@ -178,21 +189,24 @@ def test_repricing_keeps_the_old_cost(store: Store) -> None:
     assert store.of_project(1).rows("SELECT call_id, cost_pico_usd FROM repricings") == [("x", 7)]
     assert usage_by(store.of_project(1), ()).total.cost_pico_usd == 100 + 14
     assert usage_by(store.of_project(other), ()).total.cost_pico_usd == 7
-    assert rolled_up(store.of_project(1)) == added_up(store.of_project(1))
+    for table in ROLLUPS:
+        assert kept(store, table) == added_up(store, table)
 
 
 def test_what_has_expired_is_not_counted_again(store: Store) -> None:
-    """Calls of past months go; their sums and their ids stay for ever."""
+    """Calls and conversations of past months go; sums and ids stay for ever."""
     january = datetime(2026, 1, 31, 23, tzinfo=UTC)
     old, new = call(1, at=january), call(2, at=january + timedelta(hours=1))
-    store.ingest([of(old, new)])
+    gone = call(8, at=january, conversation="d")
+    store.ingest([of(old, new), of(gone, key="gone")])
 
     assert store.expire(datetime(2026, 1, 31, 23, 59, tzinfo=UTC)) == 0
-    assert store.expire(datetime(2026, 2, 28, tzinfo=UTC)) == 1
-    store.ingest([of(old, new, call(4, at=january), key="again")])
+    assert store.expire(datetime(2026, 2, 28, tzinfo=UTC)) == 2
+    store.ingest([of(old, new, gone, call(4, at=january), key="again")])
 
     assert sorted(r.input_tokens for r in newest_calls(store)) == [2, 4]
-    assert store.rows("SELECT SUM(calls) FROM hourly_usage") == [(3,)]
+    assert store.rows("SELECT SUM(calls) FROM hourly_usage") == [(4,)]
+    assert store.rows("SELECT conversation_id, calls FROM conversations") == [("c", 3)]
 
 
 def test_threads_ingest_side_by_side(store: Store) -> None:
@@ -207,7 +221,8 @@ def test_threads_ingest_side_by_side(store: Store) -> None:
         list(threads.map(deliver, range(8)))
 
     assert total(store) == 20 * 28
-    assert rolled_up(store) == added_up(store)
+    for table in ROLLUPS:
+        assert kept(store, table) == added_up(store, table)
 
 
 def test_a_transaction_is_undone_when_it_raises(store: Store) -> None:

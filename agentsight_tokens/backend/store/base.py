@@ -11,6 +11,7 @@ from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.usage import UsageRecord
 
 from .dialect import Dialect
+from .tally import Tally
 
 __all__ = [
     "DEFAULT_PROJECT_ID",
@@ -24,7 +25,14 @@ __all__ = [
 DEFAULT_PROJECT_ID: Final = 1
 """The project `default` of the organisation `default`, which every store has."""
 
-PROJECT_TABLES: Final[tuple[str, ...]] = ("calls", "cycles", "hourly_usage", "repricings")
+PROJECT_TABLES: Final[tuple[str, ...]] = (
+    "calls",
+    "conversations",
+    "cycles",
+    "dimension_usage",
+    "hourly_usage",
+    "repricings",
+)
 """The tables whose rows belong to a project."""
 
 
@@ -47,6 +55,9 @@ class Transaction(Protocol):
 
     def run(self, statement: str, values: Sequence[object] = ()) -> int:
         """Run a statement; return how many rows it has changed."""
+
+    def add(self, tally: Tally) -> None:
+        """Add a tally to the tables of sums."""
 
 
 class Store(Reader, Protocol):
@@ -88,7 +99,9 @@ class Store(Reader, Protocol):
 
     def expire(self, before: datetime) -> int:
         """
-        Forget the calls of all months that end before a time; sums by hour and ids stay.
+        Forget the calls of all months that end before a time, and the conversations.
+
+        Sums by hour, day and month stay, and so do the ids.
 
         Returns:
             How many calls, as nearly as the database knows.

@@ -21,6 +21,13 @@ class Dialect(NamedTuple):
     periods: dict[str, str]
     """The name of a period by hour, day, week, month and year; {seconds} since 1970 stand in."""
 
+    cut: str
+    """A number that is not negative without its fraction; {number} stands in."""
+
+    def whole(self, number: str) -> str:
+        """Return the expression of a number without its fraction."""
+        return self.cut.format(number=number)
+
     def period(self, name: str, seconds: str) -> str:
         """
         Return the expression of the period in which a time lies.
@@ -52,6 +59,7 @@ SQLITE: Final = Dialect(
         "month": _sqlite("%Y-%m"),
         "year": _sqlite("%Y"),
     },
+    cut="CAST({number} AS INTEGER)",
 )
 
 POSTGRESQL: Final = Dialect(
@@ -65,4 +73,5 @@ POSTGRESQL: Final = Dialect(
         "month": _postgresql("YYYY-MM", "month"),
         "year": _postgresql("YYYY", "year"),
     },
+    cut="CAST(trunc({number}) AS BIGINT)",
 )

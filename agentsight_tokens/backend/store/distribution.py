@@ -18,7 +18,15 @@ __all__ = ["DISTRIBUTED", "REFERENCE", "distribute"]
 REFERENCE: Final = ("organisations", "projects", "api_keys")
 """Small tables, of which every worker has a copy."""
 
-DISTRIBUTED: Final = ("calls", "record_ids", "cycles", "hourly_usage", "repricings")
+DISTRIBUTED: Final = (
+    "calls",
+    "record_ids",
+    "cycles",
+    "conversations",
+    "hourly_usage",
+    "dimension_usage",
+    "repricings",
+)
 """The rows of a project lie together."""
 
 

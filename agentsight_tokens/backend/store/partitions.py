@@ -56,7 +56,11 @@ def ensure(transaction: Transaction, partitions: Iterable[Partition]) -> None:
 
 
 def expire(transaction: Transaction, before: datetime) -> int:
-    """Drop the partitions that end before a time, which gives their disk back."""
+    """
+    Drop the partitions that end before a time, which gives their disk back.
+
+    The conversations that ended before go after the calls, in the order in which these came.
+    """
     limit = microseconds(before.astimezone(timezone.utc))
     found = transaction.rows(
         "SELECT child.relname FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid "
@@ -71,6 +75,9 @@ def expire(transaction: Transaction, before: datetime) -> int:
             [(count,)] = transaction.rows(f"SELECT COUNT(*) FROM {name}")  # noqa: S608  # a partition of ours
             transaction.run(f"DROP TABLE {name}")
             calls += count
+    since = partition_of(limit).since
+    if since is not None:
+        transaction.run("DELETE FROM conversations WHERE last_at < ?", (since,))
     return calls
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg import errors
@@ -23,7 +23,8 @@ from .dialect import POSTGRESQL
 from .group_commit import Batch, GroupCommit
 from .partitions import Partition, ensure, expire, partition_of
 from .repricing import reprice
-from .rollup import add_to_rollup
+from .rollup import CONVERSATION_FACTS, HOURLY_KEY, upsert
+from .tally import Tally
 from .upgrading import HEAD, VERSION_QUERY
 
 __all__ = ["PostgreSQLStore"]
@@ -31,26 +32,17 @@ __all__ = ["PostgreSQLStore"]
 _Connection = psycopg.Connection[tuple[Any, ...]]
 
 _COLUMNS: Final = ("project_id", "cycle_key", "environment", *CALL_COLUMNS)
-_AT: Final = _COLUMNS.index("at")
+_AT: Final = CALL_COLUMNS.index("at")
 _DAY: Final = 86_400_000_000
 """Microseconds; a partition is of whole days."""
-_NAMES: Final = ", ".join(_COLUMNS)
-_INCOMING: Final = (
-    "CREATE TEMPORARY TABLE IF NOT EXISTS incoming (LIKE calls) ON COMMIT DELETE ROWS"
-)
-_COPY: Final = f"COPY incoming ({_NAMES}) FROM STDIN"
+_COPY: Final = f"COPY calls ({', '.join(_COLUMNS)}) FROM STDIN"
 # In the order of the key: transactions that bring the same rows wait for one another, and never
 # in a circle.
 _TAKE_IDS: Final = (
-    "INSERT INTO record_ids (project_id, id, at) SELECT project_id, id, at FROM incoming "
+    "INSERT INTO record_ids (project_id, id, at) "
+    "SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bigint[]) AS incoming (project_id, id) "
     "ORDER BY project_id, id ON CONFLICT (project_id, id) DO NOTHING RETURNING project_id, id"
 )
-_DROP_KNOWN: Final = (
-    "DELETE FROM incoming WHERE (project_id, id) NOT IN "
-    "(SELECT * FROM unnest(%s::bigint[], %s::text[]))"
-)
-_TAKE_CALLS: Final = f"INSERT INTO calls ({_NAMES}) SELECT {_NAMES} FROM incoming"  # noqa: S608  # our own names
-_ADD_TO_ROLLUP: Final = add_to_rollup("incoming", "1 = 1")
 _CYCLE_ARRAYS: Final = [
     f"%s::{'bigint' if name in {'opened_at', 'sealed_at', 'calls'} else 'text'}[]"
     for name in CYCLE_COLUMNS
@@ -60,6 +52,15 @@ _TAKE_CYCLES: Final = (
     f"SELECT * FROM unnest(%s::bigint[], {', '.join(_CYCLE_ARRAYS)}) "
     "AS cycle (project_id, key) ORDER BY project_id, key ON CONFLICT (project_id, key) DO NOTHING"
 )
+_TEXTS: Final = frozenset(
+    (
+        *HOURLY_KEY[2:],
+        *("dimension", "period", "value"),
+        *("conversation_id", *CONVERSATION_FACTS),
+    )
+)
+"""The columns of the tables of sums that are no numbers."""
+
 _UNSTORABLE: Final = (
     psycopg.DataError,
     psycopg.IntegrityError,
@@ -177,7 +178,7 @@ class PostgreSQLStore:
         cycles = [(id, *cycle_values(cycle)) for id, cycles in batches for cycle in cycles]
         if not cycles:
             return
-        calls = list(_calls(batches).values())
+        calls = _calls(batches)
         try:
             try:
                 self._insert(cycles, calls)
@@ -187,24 +188,25 @@ class PostgreSQLStore:
         except _UNSTORABLE as error:
             raise UnstorableError(str(error)) from error
 
-    def _insert(self, cycles: Sequence[tuple[Any, ...]], calls: Sequence[tuple[Any, ...]]) -> None:
-        self._make_partitions(calls)
-        with self._pool.connection() as connection:
-            connection.execute(_INCOMING)
-            with connection.transaction(), connection.cursor() as cursor:
-                cursor.execute(_TAKE_CYCLES, _columns(cycles, 1 + len(CYCLE_COLUMNS)))
-                with cursor.copy(_COPY) as copy:
-                    for call in calls:
-                        copy.write_row(call)
-                new = cursor.execute(_TAKE_IDS).fetchall()
-                if len(new) < len(calls):
-                    cursor.execute(_DROP_KNOWN, _columns(new, 2))
-                if new:
-                    cursor.execute(_TAKE_CALLS)
-                    cursor.execute(_ADD_TO_ROLLUP)
+    def _insert(
+        self, cycles: Sequence[tuple[Any, ...]], calls: Mapping[tuple[int, str], _Call]
+    ) -> None:
+        self._make_partitions(calls.values())
+        with self._pool.connection() as connection, connection.transaction():
+            cursor = connection.cursor()
+            cursor.execute(_TAKE_CYCLES, _columns(cycles, 1 + len(CYCLE_COLUMNS)))
+            ids = [(*key, call.values[_AT]) for key, call in calls.items()]
+            new = cursor.execute(_TAKE_IDS, _columns(ids, 3)).fetchall()
+            taken = calls.values() if len(new) == len(calls) else [calls[key] for key in new]
+            tally = Tally()
+            with cursor.copy(_COPY) as copy:
+                for project_id, cycle, record, values in taken:
+                    copy.write_row((project_id, cycle.key, cycle.environment, *values))
+                    tally.add(project_id, cycle.environment, record)
+            PostgreSQLTransaction(connection).add(tally)
 
-    def _make_partitions(self, calls: Sequence[tuple[Any, ...]]) -> None:
-        days = {call[_AT] // _DAY for call in calls}
+    def _make_partitions(self, calls: Iterable[_Call]) -> None:
+        days = {call.values[_AT] // _DAY for call in calls}
         missing = {partition_of(day * _DAY) for day in days} - self._partitions
         if missing:
             with self.transaction() as transaction:
@@ -216,20 +218,23 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     return [[row[i] for row in rows] for i in range(width)]
 
 
-def _calls(batches: Sequence[Batch]) -> dict[tuple[int, str], tuple[Any, ...]]:
+class _Call(NamedTuple):
+    project_id: int
+    cycle: Cycle
+    record: UsageRecord
+    values: tuple[Any, ...]
+    """As `CALL_COLUMNS`."""
+
+
+def _calls(batches: Sequence[Batch]) -> dict[tuple[int, str], _Call]:
     """Return the calls by project and id; of the same id, the first one counts."""
-    found: dict[tuple[int, str], tuple[Any, ...]] = {}
+    found: dict[tuple[int, str], _Call] = {}
     for project_id, cycles in batches:
         for cycle in cycles:
             for record in cycle.records:
-                if (project_id, record.id) not in found:
-                    values = record_values(record)
-                    found[project_id, record.id] = (
-                        project_id,
-                        cycle.key,
-                        cycle.environment,
-                        *values,
-                    )
+                key = (project_id, record.id)
+                if key not in found:
+                    found[key] = _Call(project_id, cycle, record, record_values(record))
     return found
 
 
@@ -246,6 +251,20 @@ class PostgreSQLTransaction:
     def run(self, statement: str, values: Sequence[object] = ()) -> int:
         """Run a statement; return how many rows it has changed."""
         return self._connection.execute(_translated(statement), values).rowcount
+
+    def add(self, tally: Tally) -> None:
+        """Add a tally to the tables of sums."""
+        for additions in tally.additions():
+            statement = _adding(additions.table, additions.columns)
+            arrays = [list(column) for column in zip(*additions.rows, strict=True)]
+            self._connection.execute(statement, arrays)
+
+
+@functools.lru_cache(maxsize=256)
+def _adding(table: str, columns: tuple[str, ...]) -> bytes:
+    arrays = [f"%s::{'text' if name in _TEXTS else 'bigint'}[]" for name in columns]
+    source = f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608  # our own names
+    return upsert(table, columns, source).encode()
 
 
 def _bounding(seconds: float) -> Callable[[_Connection], None]:

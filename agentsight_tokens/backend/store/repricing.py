@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from agentsight_tokens.calls import microseconds
+import msgspec
+
+from agentsight_tokens.calls import CALL_COLUMNS, microseconds
+from agentsight_tokens.calls import records as records_of
 from agentsight_tokens.usage import UsageRecord
 
 from .base import Transaction
-from .rollup import add_to_rollup
+from .tally import Tally
 
 __all__ = ["COST_COLUMNS", "reprice"]
 
@@ -31,8 +34,8 @@ _KEEP: Final = (
 _CHANGE: Final = (
     f"UPDATE calls SET {', '.join(f'{name} = ?' for name in COST_COLUMNS)} WHERE {_CALL}"  # noqa: S608  # our own names
 )
-_TAKE_AWAY: Final = add_to_rollup("calls", _CALL, sign=-1)
-_ADD: Final = add_to_rollup("calls", _CALL)
+_OLD: Final = f"SELECT environment, {', '.join(CALL_COLUMNS)} FROM calls WHERE {_CALL}"  # noqa: S608  # our own names
+_CALLS_A_TALLY: Final = 10_000
 
 
 def reprice(
@@ -45,12 +48,22 @@ def reprice(
     """Give calls the cost of these records; return how many have changed."""
     changed = 0
     at = microseconds(repriced_at)
+    tally = Tally()
     for record in records:
         call = (project_id, microseconds(record.at), record.id)
-        if not transaction.run(_KEEP, (at, *call)):
+        found = transaction.rows(_OLD, call)
+        if not found:
             continue
-        transaction.run(_TAKE_AWAY, call)
-        transaction.run(_CHANGE, (*(getattr(record, name) for name in COST_COLUMNS), *call))
-        transaction.run(_ADD, call)
+        [(environment, *values)] = found
+        [old] = records_of([values])
+        costs = {name: getattr(record, name) for name in COST_COLUMNS}
+        transaction.run(_KEEP, (at, *call))
+        transaction.run(_CHANGE, (*costs.values(), *call))
+        tally.add(project_id, environment, old, sign=-1)
+        tally.add(project_id, environment, msgspec.structs.replace(old, **costs))
         changed += 1
+        if changed % _CALLS_A_TALLY == 0:
+            transaction.add(tally)
+            tally = Tally()
+    transaction.add(tally)
     return changed

@@ -1,48 +1,155 @@
 """
-The sums by hour, model, provider and environment, kept in the transaction that takes the calls.
+The tables of sums, and the SQL that fills them: kept in the transaction that takes the calls.
 
-By the hour, and not by the day, so that days can be cut in the zones whose offset is whole hours;
-the few dimensions have few values, so the table stays small beside the calls.
+- `hourly_usage`: by hour, model, provider and environment. By the hour, and not by the day, so
+  that days can be cut in the zones whose offset is whole hours.
+- `dimension_usage`: by UTC day and by UTC month, one dimension at a time. Dimensions together
+  would have nearly as many rows as there are calls.
+- `conversations`: by conversation, with when it began and ended and who took part.
+
+Sessions have no sums: a session is a conversation unless it is told apart, so that its sums
+would be as many rows again. Neither have tags, of which a call has several.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from agentsight_tokens.calls import SUMMARY_COLUMNS, SUMS
 
-__all__ = ["HOUR", "ROLLUP_COLUMNS", "ROLLUP_KEY", "add_to_rollup"]
+from .dialect import Dialect
+
+__all__ = [
+    "CONVERSATION_FACTS",
+    "CONVERSATION_KEY",
+    "DAY",
+    "DIMENSION_KEY",
+    "HOUR",
+    "HOURLY_KEY",
+    "LONGEST_SECONDS",
+    "ROLLED_DIMENSIONS",
+    "ROLLUPS",
+    "SUM_COLUMNS",
+    "TIMING_COLUMNS",
+    "sums_of_calls",
+    "upsert",
+]
 
 HOUR: Final = 3_600_000_000
 """Microseconds."""
 
-ROLLUP_KEY: Final[tuple[str, ...]] = ("project_id", "hour", "model", "provider", "environment")
+DAY: Final = 24 * HOUR
+"""Microseconds."""
+
+TIMING_COLUMNS: Final[tuple[str, ...]] = (
+    "timed_calls",
+    "timed_output_tokens",
+    "duration_microseconds",
+    "first_token_calls",
+    "first_token_microseconds",
+)
+"""
+What tokens a second and the time to the first token are made of.
+
+The calls that say how long they took, their output tokens and their time; the calls that say when
+their first token came, and the sum of that.
+"""
+
+SUM_COLUMNS: Final[tuple[str, ...]] = (*SUMMARY_COLUMNS, *TIMING_COLUMNS)
+"""What every table of sums holds; each is 0 unless something was added."""
+
+HOURLY_KEY: Final[tuple[str, ...]] = ("project_id", "hour", "model", "provider", "environment")
 """`hour` is when it begins; what a call does not say is an empty text, for it is in the key."""
 
-ROLLUP_COLUMNS: Final[tuple[str, ...]] = (*ROLLUP_KEY, *SUMMARY_COLUMNS)
+DIMENSION_KEY: Final[tuple[str, ...]] = ("project_id", "dimension", "period", "start", "value")
+"""`dimension` is one of `ROLLED_DIMENSIONS`, `period` is day or month, `start` when it begins."""
+
+ROLLED_DIMENSIONS: Final[tuple[str, ...]] = (
+    "user_id",
+    "org_id",
+    "agent",
+    "feature",
+    "operation",
+    "status",
+    "source",
+    "handler",
+    "tool_name",
+    "service_tier",
+)
+"""The columns of calls that `dimension_usage` sums by."""
+
+CONVERSATION_KEY: Final[tuple[str, ...]] = ("project_id", "conversation_id")
+
+CONVERSATION_FACTS: Final[tuple[str, ...]] = (
+    "session_id",
+    "user_id",
+    "org_id",
+    "agent",
+    "feature",
+    "environment",
+)
+"""What is known of a conversation: what its latest call that says so has said."""
+
+ROLLUPS: Final[dict[str, tuple[str, ...]]] = {
+    "hourly_usage": HOURLY_KEY,
+    "dimension_usage": DIMENSION_KEY,
+    "conversations": CONVERSATION_KEY,
+}
+"""The key of each table of sums."""
 
 
-def add_to_rollup(source: str, condition: str, *, sign: int = 1) -> str:
+LONGEST_SECONDS: Final = 1_000_000
+"""A call that says it took longer (eleven days), or less than nothing, says nothing."""
+
+
+def sums_of_calls(dialect: Dialect) -> tuple[str, ...]:
+    """Return the SQL of `SUM_COLUMNS` over calls."""
+    duration, first_token = (
+        (f"{name} BETWEEN 0 AND {LONGEST_SECONDS}", dialect.whole(f"{name} * 1000000"))
+        for name in ("duration_seconds", "time_to_first_token_seconds")
+    )
+    return (
+        *SUMS,
+        f"COUNT(CASE WHEN {duration[0]} THEN 1 END)",
+        *(
+            f"CAST(COALESCE(SUM(CASE WHEN {condition} THEN {what} END), 0) AS BIGINT)"
+            for condition, what in (
+                (duration[0], "output_tokens"),
+                duration,
+            )
+        ),
+        f"COUNT(CASE WHEN {first_token[0]} THEN 1 END)",
+        f"CAST(COALESCE(SUM(CASE WHEN {first_token[0]} THEN {first_token[1]} END), 0) AS BIGINT)",
+    )
+
+
+def upsert(table: str, columns: Sequence[str], source: str) -> str:
     """
-    Return the statement that adds calls to the table `hourly_usage`.
+    Return the statement that adds sums to a table.
 
     Args:
-        source: The table of the calls.
-        condition: Which of them.
-        sign: -1 to take them away.
+        table: One of `ROLLUPS`.
+        columns: Its columns that the source has; sums that nothing is added to may be left out.
+        source: What comes after the names of the columns: VALUES or a query.
     """
-    sums = SUMS if sign > 0 else [f"-{each}" for each in SUMS]
-    # Rounded down, as integer division is not for times before 1970.
-    hour = f"at - ((at % {HOUR}) + {HOUR}) % {HOUR}"
-    additions = ", ".join(
-        f"{name} = hourly_usage.{name} + excluded.{name}" for name in SUMMARY_COLUMNS
-    )
-    # In the order of the key, so that transactions that touch the same rows do not block each
-    # other for ever.
+    key = ROLLUPS[table]
+    changes = ", ".join(f"{name} = {_merged(table, name)}" for name in columns if name not in key)
     return (
-        f"INSERT INTO hourly_usage ({', '.join(ROLLUP_COLUMNS)}) "  # noqa: S608  # our own names
-        f"SELECT project_id, {hour}, COALESCE(model, ''), COALESCE(provider, ''), "
-        f"COALESCE(environment, ''), {', '.join(sums)} FROM {source} WHERE {condition} "
-        "GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5 "
-        f"ON CONFLICT ({', '.join(ROLLUP_KEY)}) DO UPDATE SET {additions}"
+        f"INSERT INTO {table} ({', '.join(columns)}) {source} "  # our own names
+        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}"
     )
+
+
+def _merged(table: str, name: str) -> str:
+    old, new = f"{table}.{name}", f"excluded.{name}"
+    if name == "first_at":
+        return f"CASE WHEN {new} < {old} THEN {new} ELSE {old} END"
+    if name == "last_at":
+        return f"CASE WHEN {new} > {old} THEN {new} ELSE {old} END"
+    if name in CONVERSATION_FACTS:
+        return (
+            f"CASE WHEN excluded.last_at >= {table}.last_at "
+            f"THEN COALESCE({new}, {old}) ELSE COALESCE({old}, {new}) END"
+        )
+    return f"{old} + {new}"

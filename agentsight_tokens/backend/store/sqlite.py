@@ -24,8 +24,9 @@ from .cycle_row import cycle_values
 from .dialect import SQLITE
 from .group_commit import Batch, GroupCommit
 from .repricing import reprice
-from .rollup import add_to_rollup
 from .sqlite_schema import CALL_KEY, prepare
+from .sqlite_transaction import SQLiteTransaction
+from .tally import Tally
 
 __all__ = ["STORE_FILE", "SQLiteStore"]
 
@@ -36,7 +37,6 @@ _INSERT_CALL: Final = insert_calls("project_id", "cycle_key", "environment", uni
 _INSERT_CYCLE: Final = (
     "INSERT INTO cycles VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (project_id, key) DO NOTHING"
 )
-_ADD_TO_ROLLUP: Final = add_to_rollup("calls", "number > ?")
 _UNSTORABLE: Final = (
     sqlite3.DataError,
     sqlite3.IntegrityError,
@@ -153,6 +153,7 @@ class SQLiteStore:
                 "ON CONFLICT DO NOTHING",
                 (first,),
             )
+            transaction.run("DELETE FROM conversations WHERE last_at < ?", (first,))
             return transaction.run("DELETE FROM calls WHERE at < ?", (first,))
 
     def check(self) -> None:
@@ -164,28 +165,39 @@ class SQLiteStore:
         # a call that was refused once is accepted now.
         try:
             with self.transaction() as transaction:
-                [(last,)] = transaction.rows("SELECT COALESCE(MAX(number), 0) FROM calls")
+                tally = Tally()
                 for batch in batches:
-                    self._insert(transaction, batch)
-                transaction.run(_ADD_TO_ROLLUP, (last,))
+                    self._insert(transaction, batch, tally)
+                transaction.add(tally)
         except _UNSTORABLE as error:
             raise UnstorableError(str(error)) from error
 
-    def _insert(self, transaction: SQLiteTransaction, batch: Batch) -> None:
+    def _insert(self, transaction: SQLiteTransaction, batch: Batch, tally: Tally) -> None:
         project_id, cycles = batch
         expired = self._expired(transaction, cycles, project_id)
-        self._connection.executemany(
-            _INSERT_CYCLE, [(project_id, *cycle_values(cycle)) for cycle in cycles]
-        )
-        self._connection.executemany(
+        found = [
+            (cycle, record)
+            for cycle in cycles
+            for record in cycle.records
+            if record.id not in expired
+        ]
+        [(last,)] = transaction.rows("SELECT COALESCE(MAX(number), 0) FROM calls")
+        transaction.many(_INSERT_CYCLE, [(project_id, *cycle_values(cycle)) for cycle in cycles])
+        taken = transaction.many(
             _INSERT_CALL,
             (
                 (project_id, cycle.key, cycle.environment, *record_values(record))
-                for cycle in cycles
-                for record in cycle.records
-                if record.id not in expired
+                for cycle, record in found
             ),
         )
+        if taken < len(found):
+            new = {
+                id for (id,) in transaction.rows("SELECT id FROM calls WHERE number > ?", (last,))
+            }
+            by_id = {record.id: (cycle, record) for cycle, record in reversed(found)}
+            found = [by_id[id] for id in new]
+        for cycle, record in found:
+            tally.add(project_id, cycle.environment, record)
 
     def _expired(
         self, transaction: SQLiteTransaction, cycles: Sequence[Cycle], project_id: int
@@ -205,18 +217,3 @@ class SQLiteStore:
         return sqlite3.connect(
             self._path, timeout=30, isolation_level=None, check_same_thread=False
         )
-
-
-class SQLiteTransaction:
-    """A transaction that is open; see `Transaction`."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement."""
-        return self._connection.execute(statement, values).fetchall()
-
-    def run(self, statement: str, values: Sequence[object] = ()) -> int:
-        """Run a statement; return how many rows it has changed."""
-        return self._connection.execute(statement, values).rowcount

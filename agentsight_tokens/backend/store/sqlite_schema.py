@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Final
 
-from agentsight_tokens.calls import CALL_COLUMNS, SUMMARY_COLUMNS, calls_table
+from agentsight_tokens.calls import CALL_COLUMNS, SUMMARY_COLUMNS, calls_table, records
 from agentsight_tokens.errors import StorageError
 
 from .base import DEFAULT_PROJECT_ID
 from .cycle_row import CYCLE_COLUMNS
 from .repricing import COST_COLUMNS
-from .rollup import ROLLUP_KEY, add_to_rollup
+from .rollup import (
+    CONVERSATION_FACTS,
+    CONVERSATION_KEY,
+    DIMENSION_KEY,
+    HOURLY_KEY,
+    SUM_COLUMNS,
+)
+from .sqlite_transaction import SQLiteTransaction
+from .tally import Tally
 
 __all__ = ["CALL_KEY", "prepare"]
 
 CALL_KEY: Final = ("project_id", "id")
 """A project takes each record id once; what another one has taken is no concern of it."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _calls: Final = calls_table(
     "number INTEGER PRIMARY KEY",
     "project_id INTEGER NOT NULL",
@@ -26,6 +35,8 @@ _calls: Final = calls_table(
     "environment TEXT",
     unique=CALL_KEY,
 )
+
+_SUMS: Final = ", ".join(f"{name} INTEGER NOT NULL DEFAULT 0" for name in SUM_COLUMNS)
 
 _TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS organisations (
@@ -51,13 +62,34 @@ _TABLES: Final = (
   cost_status TEXT, price_key TEXT, price_version TEXT) STRICT""",
     f"""CREATE TABLE IF NOT EXISTS hourly_usage (
   project_id INTEGER NOT NULL, hour INTEGER NOT NULL, model TEXT NOT NULL,
-  provider TEXT NOT NULL, environment TEXT NOT NULL,
-  {", ".join(f"{name} INTEGER NOT NULL" for name in SUMMARY_COLUMNS)},
-  PRIMARY KEY ({", ".join(ROLLUP_KEY)})) STRICT, WITHOUT ROWID""",
+  provider TEXT NOT NULL, environment TEXT NOT NULL, {_SUMS},
+  PRIMARY KEY ({", ".join(HOURLY_KEY)})) STRICT, WITHOUT ROWID""",
+    f"""CREATE TABLE IF NOT EXISTS dimension_usage (
+  project_id INTEGER NOT NULL, dimension TEXT NOT NULL, period TEXT NOT NULL,
+  start INTEGER NOT NULL, value TEXT NOT NULL, {_SUMS},
+  PRIMARY KEY ({", ".join(DIMENSION_KEY)})) STRICT, WITHOUT ROWID""",
+    f"""CREATE TABLE IF NOT EXISTS conversations (
+  project_id INTEGER NOT NULL, conversation_id TEXT NOT NULL, first_at INTEGER NOT NULL,
+  last_at INTEGER NOT NULL, {", ".join(f"{name} TEXT" for name in CONVERSATION_FACTS)}, {_SUMS},
+  PRIMARY KEY ({", ".join(CONVERSATION_KEY)})) STRICT""",
 )
+_DEFAULT_ROW: Final = str(DEFAULT_PROJECT_ID)
+_CHANGED_SINCE: Final[tuple[dict[str, tuple[str, str]], ...]] = (
+    {
+        "cycles": (_DEFAULT_ROW, ", ".join(CYCLE_COLUMNS)),
+        "repricings": (_DEFAULT_ROW, ", ".join(("call_id", "repriced_at", *COST_COLUMNS))),
+        "calls": (_DEFAULT_ROW, ", ".join(("number", "cycle_key", "environment", *CALL_COLUMNS))),
+    },
+    {"hourly_usage": ("project_id", ", ".join((*HOURLY_KEY[1:], *SUMMARY_COLUMNS)))},
+)
+"""By version: the tables that are another way now, their project and their other columns."""
+
+_CALLS_A_TALLY: Final = 10_000
 _INDEXES: Final = (
     "CREATE INDEX IF NOT EXISTS repricings_of_call ON repricings (project_id, call_id)",
     "CREATE INDEX IF NOT EXISTS calls_of_project ON calls (project_id, at)",
+    "CREATE INDEX IF NOT EXISTS conversations_of_time ON conversations "
+    "(project_id, last_at, cost_micro_usd, total_tokens, calls)",
     "CREATE INDEX IF NOT EXISTS calls_of_conversation ON calls (project_id, conversation_id, at)",
 )
 _DEFAULTS: Final = (
@@ -86,40 +118,53 @@ def prepare(connection: sqlite3.Connection) -> None:
                 "install the newer agentsight-tokens"
             )
         if version < _VERSION:
-            _bring_up(connection)
+            _bring_up(connection, version)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
 
 
-def _bring_up(connection: sqlite3.Connection) -> None:
-    is_old = _has(connection, "calls")
-    if is_old:
-        for table in ("calls", "cycles", "repricings"):
-            connection.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
+def _bring_up(connection: sqlite3.Connection, version: int) -> None:
+    old = [name for name in _CHANGED_SINCE[version] if _has(connection, name)]
+    for table in old:
+        connection.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
     for statement in _TABLES:
         connection.execute(statement)
-    if is_old:
-        _move(connection)
-    for statement in (*_INDEXES, *_DEFAULTS, f"PRAGMA user_version = {_VERSION}"):
-        connection.execute(statement)
-
-
-def _move(connection: sqlite3.Connection) -> None:
-    """Take over the tables of the version that knew no projects."""
-    columns = {
-        "cycles": ", ".join(CYCLE_COLUMNS),
-        "repricings": ", ".join(("call_id", "repriced_at", *COST_COLUMNS)),
-        "calls": ", ".join(("number", "cycle_key", "environment", *CALL_COLUMNS)),
-    }
-    for table, names in columns.items():
+    for table in old:
+        project, names = _CHANGED_SINCE[version][table]
         connection.execute(
-            f"INSERT INTO {table} (project_id, {names}) "  # noqa: S608  # our own names
-            f"SELECT {DEFAULT_PROJECT_ID}, {names} FROM old_{table}"
+            f"INSERT INTO {table} (project_id, {names}) SELECT {project}, {names} FROM old_{table}"  # noqa: S608  # our own names
         )
         connection.execute(f"DROP TABLE old_{table}")
-    connection.execute(add_to_rollup("calls", "1 = 1"))
+    for statement in (*_INDEXES, *_DEFAULTS, f"PRAGMA user_version = {_VERSION}"):
+        connection.execute(statement)
+    _add_up(connection, SUMMARY_COLUMNS if version else ())
+
+
+def _add_up(connection: sqlite3.Connection, known: Sequence[str]) -> None:
+    """
+    Fill the tables of sums.
+
+    Args:
+        connection: A transaction.
+        known: The sums by hour that are there, also those of calls that have expired.
+    """
+    transaction = SQLiteTransaction(connection)
+    rows = connection.execute(
+        f"SELECT project_id, environment, {', '.join(CALL_COLUMNS)} FROM calls ORDER BY number"  # noqa: S608  # our own names
+    )
+    while chunk := rows.fetchmany(_CALLS_A_TALLY):
+        tally = Tally()
+        for (project_id, environment, *_), record in zip(
+            chunk, records(row[2:] for row in chunk), strict=True
+        ):
+            tally.add(project_id, environment, record)
+        for additions in tally.additions():
+            if additions.table == "hourly_usage":
+                additions = additions.without(known)
+            if additions.columns != HOURLY_KEY:
+                transaction.add_to(*additions)
 
 
 def _version(connection: sqlite3.Connection) -> int:
