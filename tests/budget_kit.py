@@ -38,12 +38,13 @@ class SteeredClock:
 class RedisServer:
     """A server of its own for a test run, from Debian's package."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **options: str) -> None:
         program = shutil.which("redis-server")
         if program is None:
             pytest.fail("tests of budgets need a real Redis: apt-get install redis-server")
         self._program = program
         self._directory = directory
+        self._options = {name.replace("_", "-"): value for name, value in options.items()}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -58,6 +59,7 @@ class RedisServer:
     def start(self) -> None:
         """Start the server, empty."""
         options = {"port": self.port, "dir": self._directory, "bind": "127.0.0.1", "save": ""}
+        options |= self._options
         arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         self._process = subprocess.Popen(
             [self._program, *arguments, "--appendonly", "no"],

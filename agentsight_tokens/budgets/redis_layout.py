@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
+from struct import pack, unpack
 from typing import Final, NamedTuple
-
-import msgspec
 
 from .store import Counts, Sightings, Used
 from .windows import NO_LIMIT, Window, WindowSet
 
-__all__ = ["Packed", "counts_of", "in_micro", "packed", "script"]
+__all__ = ["Packed", "counts_of", "doubles", "in_micro", "numbers_of", "packed"]
 
 _PICO_PER_MICRO: Final = 10**6
 _NONE: Final = 1e300
@@ -22,7 +20,7 @@ _SLIDING_SLOT: Final = 6
 class Packed(NamedTuple):
     """What the scripts are told of windows, made once for each plan."""
 
-    keys: list[str]
+    keys: list[bytes]
     """The keys in which the windows are counted."""
     plan: bytes
     holds: str
@@ -33,10 +31,14 @@ class Packed(NamedTuple):
     """Whether the keys are to be kept for longer."""
 
 
-def script(name: str) -> str:
-    """Return the text of a script."""
-    folder = files(__package__) / "lua"
-    return "\n".join((folder / part).read_text("utf-8") for part in ("common.lua", name))
+def doubles(numbers: Sequence[float]) -> bytes:
+    """Return numbers as the scripts read them."""
+    return pack(f"<{len(numbers)}d", *numbers)
+
+
+def numbers_of(answer: bytes) -> list[int]:
+    """Return the whole numbers that a script answered."""
+    return [*map(int, unpack(f"<{len(answer) // 8}d", answer))]
 
 
 def packed(
@@ -67,8 +69,8 @@ def packed(
             name = key if number == numbers[0] else "="
             holds.append(f"{name}\n{_slot(window)}\n{window.start}")
     return Packed(
-        list(by_key),
-        msgspec.msgpack.encode(plan),
+        [key.encode() for key in by_key],
+        doubles(plan),
         "\n".join(holds),
         [number for numbers in by_key.values() for number in numbers],
         is_new,
@@ -76,7 +78,7 @@ def packed(
 
 
 def counts_of(of_windows: Packed, numbers: Sequence[int]) -> list[Counts]:
-    """Return what a script found in each window."""
+    """Return what a script found in each window: six numbers for each, in the keys' order."""
     found = [Counts()] * len(of_windows.order)
     for place, number in enumerate(of_windows.order):
         used, micro, pico, all_tokens, all_micro, all_pico = numbers[6 * place : 6 * place + 6]

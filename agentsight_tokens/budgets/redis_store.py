@@ -10,13 +10,12 @@ from itertools import count
 from threading import local
 from typing import Any, Final
 
-import msgspec
-
 from agentsight_tokens.errors import StorageError
 from agentsight_tokens.forks import renew_after_fork
 from agentsight_tokens.ids import time_ordered_id
 
-from .redis_layout import Packed, counts_of, in_micro, packed, script
+from .redis_layout import Packed, counts_of, doubles, in_micro, numbers_of, packed
+from .redis_scripts import GivenClient, KeptConnections, Script, Scripts
 from .reservation import Reservation
 from .store import Clock, Counts, Outdated, Refusal, Sightings, Used, first_refusal, seconds_by
 from .windows import Window, WindowSet
@@ -25,8 +24,8 @@ __all__ = ["RedisStore"]
 
 _PREFIX: Final = "{agentsight-budgets}:"
 _MOST_TRIES: Final = 8
+_MOST_CONNECTIONS: Final = 1 << 30
 _LOST: Final = -2
-_encoder: Final = msgspec.msgpack.Encoder()
 
 
 class RedisStore:
@@ -53,11 +52,12 @@ class RedisStore:
         self._trouble = (OSError, RedisError)
         self._client = client
         self._prefix = prefix
-        self._leases = f"{prefix}leases"
+        self._leases = f"{prefix}leases".encode()
         self._clock = None if clock is None else seconds_by(clock)
         self._ahead_seconds: float | None = None
-        self._reserve = client.register_script(script("reserve.lua"))
-        self._tell = client.register_script(script("settle.lua"))
+        self._scripts: Scripts = GivenClient(client)
+        self._reserve = Script("reserve.lua")
+        self._tell = Script("settle.lua")
         self.forget_after_fork()
         renew_after_fork(self)
 
@@ -74,17 +74,27 @@ class RedisStore:
         # Imported here: most programs keep their budgets on one machine.
         try:
             import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
         except ImportError as error:
             raise ImportError(
                 f"budgets at {url!r} need redis-py: pip install 'agentsight-tokens[redis]'"
             ) from error
         client = redis.Redis.from_url(
-            url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            max_connections=_MOST_CONNECTIONS,
+            # While the server is away the policy decides; nobody waits for tries with pauses.
+            retry=Retry(NoBackoff(), 0),
         )
-        return cls(client, clock=clock)
+        store = cls(client, clock=clock)
+        store._scripts = KeptConnections(client.connection_pool)
+        return store
 
     def forget_after_fork(self) -> None:
-        """Begin anew in a child; redis-py connects again by itself."""
+        """Begin anew in a child."""
+        self._scripts.forget_after_fork()
         self._process = time_ordered_id()
         self._numbers = count()
         self._sightings = Sightings()
@@ -133,7 +143,8 @@ class RedisStore:
 
     def renew(self, reservation: Reservation) -> None:
         """Hold the reservation for longer, again if the hold had ended."""
-        if self._ask("renew", reservation.windows, reservation)[0] == "gone":
+        is_gone, _ = self._ask("renew", reservation.windows, reservation)
+        if is_gone:
             self._ask_to_hold(reservation, is_forced=True)
 
     def add(self, windows: WindowSet, tokens: int, pico_usd: int) -> Sequence[Used]:
@@ -164,17 +175,17 @@ class RedisStore:
             raise StorageError(f"Redis does not keep budgets: {error}") from error
 
     def close(self) -> None:
-        """Close the client's connections; they are opened again when they are needed."""
+        """Close the connections; they are opened again when they are needed."""
+        self._scripts.close()
         self._client.close()
 
     def _settle(self, reservation: Reservation, tokens: int, pico_usd: int) -> Sequence[Used]:
         windows = reservation.windows
         before = [*map(self._sightings.of, windows)]
-        word, counts = self._ask("settle", windows, reservation, amounts=(tokens, pico_usd))
+        amounts = (tokens, pico_usd)
+        was_settled, counts = self._ask("settle", windows, reservation, amounts=amounts)
         reservation.is_settled = True
-        return self._note(
-            windows, before, counts, (0, 0) if word == "again" else (tokens, pico_usd)
-        )
+        return self._note(windows, before, counts, (0, 0) if was_settled else amounts)
 
     def _note(
         self, windows: WindowSet, before: Sequence[Used], counts: Sequence[Counts], added: Used
@@ -196,17 +207,17 @@ class RedisStore:
         of_windows: Packed = windows.handle or self._pack(windows)
         seen = [self._sightings.of(windows[number]) for number in of_windows.order]
         numbers = [number for used in seen for number in in_micro(used)]
-        return self._ask("restore", windows, seen=_encoder.encode(numbers))[1]
+        return self._ask("restore", windows, seen=doubles(numbers))[1]
 
     def _ask_to_hold(self, reservation: Reservation, *, is_forced: bool = False) -> int:
         windows = reservation.windows
         of_windows: Packed = windows.handle or self._pack(windows, is_new=True)
-        reservation.id = reservation.id or f"{self._process}{next(self._numbers):x}"
+        reservation.id = reservation.id or self._new_id()
         amounts = in_micro((reservation.tokens, reservation.pico_usd))
-        how = "force" if is_forced else "new" if of_windows.is_new else ""
+        how = b"force" if is_forced else b"new" if of_windows.is_new else b""
         answer: int = self._run(
             self._reserve,
-            (self._leases, self._leases, *of_windows.keys),
+            (self._leases, *of_windows.keys),
             (
                 self._numbers_of(amounts, int(reservation.lease_seconds * 1000)),
                 _lease(reservation, amounts, of_windows),
@@ -227,37 +238,36 @@ class RedisStore:
         *,
         amounts: Used = (0, 0),
         seen: bytes = b"",
-    ) -> tuple[str, Sequence[Counts]]:
-        """Run the other script; it answers with a word and what is counted in each window."""
+    ) -> tuple[bool, Sequence[Counts]]:
+        """Run the other script; return whether it had nothing to do, and what is counted."""
         of_windows: Packed = windows.handle or self._pack(windows)
-        lease, lease_ms = "", 0
+        lease, lease_ms, name = b"", 0, ""
         if reservation is not None:
             held = in_micro((reservation.tokens, reservation.pico_usd))
             lease = _lease(reservation, held, of_windows)
             lease_ms = int(reservation.lease_seconds * 1000)
-        word, now, *numbers = self._run(
+            name = reservation.id
+        elif operation == "add":
+            name = self._new_id()
+        answer = self._run(
             self._tell,
-            (
-                self._leases,
-                f"{self._prefix}settled:{reservation.id if reservation else ''}",
-                *of_windows.keys,
-            ),
+            (self._leases, f"{self._prefix}settled:{name}".encode(), *of_windows.keys),
             (
                 self._numbers_of(in_micro(amounts), lease_ms),
                 lease,
                 of_windows.plan,
-                operation,
+                operation.encode(),
                 seen,
             ),
         )
+        had_nothing_to_do, now, *numbers = numbers_of(answer)
         self._hear(now)
-        counts = counts_of(of_windows, numbers)
-        return word.decode() if isinstance(word, bytes) else word, counts
+        return bool(had_nothing_to_do), counts_of(of_windows, numbers)
 
-    def _run(self, script: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    def _run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes]) -> Any:
         self._thread.is_busy = True
         try:
-            answer = script(keys, args)
+            answer = self._scripts.run(script, keys, args)
         except self._trouble as error:
             raise StorageError(f"Redis does not keep budgets: {error}") from error
         finally:
@@ -266,9 +276,12 @@ class RedisStore:
             self._settle_late()
         return answer
 
+    def _new_id(self) -> str:
+        return f"{self._process}{next(self._numbers):x}"
+
     def _numbers_of(self, amounts: tuple[int, int, int], lease_ms: int) -> bytes:
         now = 0 if self._clock is None else int(self._clock() * 1000)
-        return _encoder.encode((now, lease_ms, *amounts))
+        return doubles((now, lease_ms, *amounts))
 
     def _hear(self, redis_ms: int) -> None:
         if redis_ms > -_LOST:
@@ -285,5 +298,5 @@ class RedisStore:
         return packed(windows, self._prefix, self.now(), self._sightings, is_new=is_new)
 
 
-def _lease(reservation: Reservation, held: tuple[int, int, int], of_windows: Packed) -> str:
-    return f"{reservation.id}\n{held[0]}\n{held[1]}\n{held[2]}\n{of_windows.holds}"
+def _lease(reservation: Reservation, held: tuple[int, int, int], of_windows: Packed) -> bytes:
+    return f"{reservation.id}\n{held[0]}\n{held[1]}\n{held[2]}\n{of_windows.holds}".encode()

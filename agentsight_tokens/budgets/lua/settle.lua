@@ -1,9 +1,12 @@
--- Counts what was used, and says what is counted in each window. ARGV[4] is the operation: settle,
--- add, renew, read or restore; ARGV[5] is what was seen used, for restore. Answers with a word, the
--- time, and of each window tokens, micro-USD and pico-USD of what is used, and of the sum with what
--- is held.
+
+-- Counts what was used, and says what is counted in each window. KEYS[2] remembers for a while that
+-- this was settled or added, and the keys after it hold windows. ARGV[4] is the operation: settle,
+-- add, renew, read or restore; ARGV[5] is what was seen used, for restore. Answers with doubles: 0,
+-- or 1 where there was nothing to do, the time, and of each window tokens, micro-USD and pico-USD of
+-- what is used, and of the sum with what is held.
 
 local operation = ARGV[4]
+local answer = { 0, now }
 
 local function lines_of(value)
   local lines = {}
@@ -34,23 +37,6 @@ local function end_leases()
   end
 end
 
--- Calls back with each window: its entries, where its facts lie in the plan, and its number.
-local function each(visit)
-  local p, number = 2, 0
-  for i = 3, #KEYS do
-    local value = redis.call('GET', KEYS[i])
-    local entries, is_changed = entries_of(value), false
-    local windows, keep_ms = plan[p], plan[p + 1]
-    p = p + 2
-    for _ = 1, windows do
-      number = number + 1
-      is_changed = visit(entries, p, number) or is_changed
-      p = p + FACTS
-    end
-    if is_changed then write(KEYS[i], entries, not value and keep_ms) end
-  end
-end
-
 -- Returns the place of a window's own entry; nil if it has ended and is forgotten.
 local function own_entry(entries, p)
   local slot, start, is_past = plan[p], plan[p + 1], false
@@ -65,69 +51,84 @@ end
 
 -- Returns the six sums of a window, over all entries that count in it.
 local function sums_of(entries, p)
-  local slot, first, sums = plan[p], plan[p + 2], { 0, 0, 0, 0, 0, 0 }
+  local slot, first = plan[p], plan[p + 2]
+  local used, used_micro, used_pico, all, all_micro, all_pico = 0, 0, 0, 0, 0, 0
   for at = 1, #entries, SIZE do
     if entries[at] == slot and entries[at + 1] >= first then
-      for i = 1, 3 do
-        sums[i] = sums[i] + entries[at + 4 + i]
-        sums[i + 3] = sums[i + 3] + entries[at + 1 + i]
-      end
+      all, used = all + entries[at + 2], used + entries[at + 5]
+      all_micro, used_micro = all_micro + entries[at + 3], used_micro + entries[at + 6]
+      all_pico, used_pico = all_pico + entries[at + 4], used_pico + entries[at + 7]
     end
   end
-  return sums
+  return used, used_micro, used_pico, all, all_micro, all_pico
 end
 
-local function count(held)
-  each(function(entries, p)
-    local at = own_entry(entries, p)
-    if not at then return false end
-    add(entries, at, 2, tokens, micro, pico)
+-- Calls back with the entries and the place of each window's own, where its facts lie in the plan,
+-- and its number, and then answers what is counted in it. Without a callback it only answers.
+local function each(change)
+  local values = redis.call('MGET', unpack(KEYS, 3))
+  local p, number = 2, 0
+  for i = 1, #values do
+    local value = values[i]
+    local entries, is_changed = entries_of(value), false
+    local windows, keep_ms = plan[p], plan[p + 1]
+    p = p + 2
+    for _ = 1, windows do
+      number = number + 1
+      local at = change and own_entry(entries, p)
+      if at then
+        change(entries, at, p, number)
+        is_changed = true
+      end
+      local k = 6 * number - 3
+      answer[k], answer[k + 1], answer[k + 2], answer[k + 3], answer[k + 4], answer[k + 5] =
+        sums_of(entries, p)
+      p = p + FACTS
+    end
+    if is_changed then write(KEYS[i + 2], entries, not value and keep_ms) end
+  end
+end
+
+-- Counts what was used in the place of what was held, each once.
+local function count(held, held_micro, held_pico)
+  if not redis.call('SET', KEYS[2], 1, 'NX', 'PX', 120000) then
+    answer[1] = 1
+    return each()
+  end
+  if redis.call('ZREM', KEYS[1], lease) == 0 then held, held_micro, held_pico = 0, 0, 0 end
+  each(function(entries, at)
+    add(entries, at, 2, tokens - held, micro - held_micro, pico - held_pico)
     add(entries, at, 5, tokens, micro, pico)
-    if held then add(entries, at, 2, -held[2], -held[3], -held[4]) end
-    return true
   end)
 end
 
 -- Raises what is used to what a client has seen used, after the server lost it.
 local function restore()
-  local seen = cmsgpack.unpack(ARGV[5])
-  each(function(entries, p, number)
-    local at = own_entry(entries, p)
-    if not at then return false end
-    local sums = sums_of(entries, p)
-    local lacking = { seen[3 * number - 2] - sums[1], seen[3 * number - 1] - sums[2], seen[3 * number] - sums[3] }
-    local lacks_money = lacking[2] * MICRO + lacking[3] > 0
-    for sum = 2, 5, 3 do
-      add(entries, at, sum, math.max(lacking[1], 0), lacks_money and lacking[2] or 0, lacks_money and lacking[3] or 0)
-    end
-    return true
+  local seen = numbers_of(ARGV[5])
+  each(function(entries, at, p, number)
+    local used, used_micro, used_pico = sums_of(entries, p)
+    local lacking = math.max(seen[3 * number - 2] - used, 0)
+    local lacking_micro, lacking_pico = seen[3 * number - 1] - used_micro, seen[3 * number] - used_pico
+    if lacking_micro * MICRO + lacking_pico <= 0 then lacking_micro, lacking_pico = 0, 0 end
+    for sum = 2, 5, 3 do add(entries, at, sum, lacking, lacking_micro, lacking_pico) end
   end)
 end
 
-local word = 'done'
 if operation == 'settle' then
-  if redis.call('SET', KEYS[2], 1, 'NX', 'PX', 120000) then
-    count(redis.call('ZREM', KEYS[1], lease) == 1 and lines_of(lease))
-  else
-    word = 'again'
-  end
+  count(string.match(lease, '^[^\n]*\n(%d+)\n(%d+)\n(%d+)\n'))
 elseif operation == 'add' then
-  count()
+  count(0, 0, 0)
 elseif operation == 'restore' then
   restore()
 elseif operation == 'renew' then
   if redis.call('ZSCORE', KEYS[1], lease) then
     redis.call('ZADD', KEYS[1], 'XX', now + lease_ms, lease)
   else
-    word = 'gone'
+    answer[1] = 1
   end
+  each()
 else
   end_leases()
+  each()
 end
-
-local answer = { word, now }
-each(function(entries, p)
-  local sums = sums_of(entries, p)
-  for i = 1, 6 do answer[#answer + 1] = sums[i] end
-end)
-return answer
+return packed(answer)
