@@ -36,6 +36,7 @@ def ask(
     body: bytes = b"",
     key: str | None = None,
     query: str = "",
+    scheme: str = "http",
     answers: list[Answer] | None = None,
     **headers: str,
 ) -> Answer:
@@ -46,6 +47,7 @@ def ask(
     scope = {
         "type": "http",
         "http_version": "1.1",
+        "scheme": scheme,
         "method": method,
         "path": path,
         "query_string": query.encode(),

@@ -47,7 +47,7 @@ def test_the_document_names_every_endpoint(store: Store) -> None:
     assert document == json.loads(json.dumps(openapi_document(ENDPOINTS)))
     assert (document["openapi"], document["info"]["version"]) == ("3.1.0", __version__)
     listed = {(method.upper(), path) for path, each in document["paths"].items() for method in each}
-    assert listed == {(each.method, each.path) for each in ENDPOINTS}
+    assert listed == {(each.method, each.path) for each in ENDPOINTS if each.kind == "api"}
     ingest = document["paths"]["/v1/cycles"]["post"]
     assert ingest["security"] == [{"key": []}]
     assert {"200", "400", "401", "403", "413", "415", "429", "503"} <= set(ingest["responses"])

@@ -17,6 +17,7 @@ from agentsight_tokens.backend.endpoint import Endpoint, Limits
 from agentsight_tokens.backend.routes import ENDPOINTS
 from agentsight_tokens.backend.store import SQLiteStore, Store
 from agentsight_tokens.cycle import Cycle, encode_cycles
+from tests.dashboard_kit import SAME_ORIGIN, form, form_token, session_with
 from tests.records import AT, call
 from tests.server_kit import Answer, ask
 
@@ -24,6 +25,8 @@ MARK = "belongs-to-a"
 """In every text of the first tenant's data."""
 
 GUARDED = [each for each in ENDPOINTS if each.scope is not None]
+API = [each for each in GUARDED if each.kind == "api"]
+PAGES = [each for each in GUARDED if each.kind == "page"]
 TAKING = [each for each in ENDPOINTS if each.body is not None]
 
 
@@ -65,8 +68,14 @@ class Tenants:
         before, brace, rest = endpoint.path.partition("{")
         return [f"{before}{id}{rest.partition('}')[2]}" for id in ids] if brace else [endpoint.path]
 
-    def ask(self, endpoint: Endpoint, path: str, key: str | None, body: bytes = b"") -> Answer:
-        return ask(self.app, endpoint.method, path, key=key, body=body)
+    def ask(self, endpoint: Endpoint, path: str, key: str, body: bytes = b"") -> Answer:
+        """Ask with a key, or where it is a page, with a session that the key has begun."""
+        if endpoint.kind == "api":
+            return ask(self.app, endpoint.method, path, key=key, body=body)
+        session = session_with(key)
+        if endpoint.method == "POST":
+            body += b"&" + form(form_token=form_token(key, session))
+        return ask(self.app, endpoint.method, path, body=body, **SAME_ORIGIN, **session)
 
 
 @pytest.fixture
@@ -79,7 +88,7 @@ def tenants(tmp_path: Path) -> Iterator[Tenants]:
 def test_anothers_key_opens_nothing(tenants: Tenants, endpoint: Endpoint) -> None:
     """Nothing of the first tenant is shown to the second, or changed by it."""
     before = tenants.contents(tenants.first)
-    bodies = [b"", b"{}", b'{"name": "x"}', encode_cycles([])]
+    bodies = [b"", b"{}", b'{"name": "x"}', b"name=x", encode_cycles([])]
     for path in tenants.paths(endpoint):
         for body in [b""] if endpoint.body is None else bodies:
             answer = tenants.ask(endpoint, path, tenants.key, body)
@@ -90,7 +99,7 @@ def test_anothers_key_opens_nothing(tenants: Tenants, endpoint: Endpoint) -> Non
     assert tenants.contents(tenants.first) == before
 
 
-@pytest.mark.parametrize("endpoint", GUARDED, ids=named)
+@pytest.mark.parametrize("endpoint", API, ids=named)
 def test_without_a_valid_key_nothing_opens(tenants: Tenants, endpoint: Endpoint) -> None:
     """401 whatever is shown; 403 for a key that may not do this."""
     accounts = Accounts(tenants.store)
@@ -99,9 +108,31 @@ def test_without_a_valid_key_nothing_opens(tenants: Tenants, endpoint: Endpoint)
     before = tenants.contents()
     path = tenants.paths(endpoint)[0]
     for key in (None, "", "nonsense", tenants.key + "x", tenants.key[:-1], secret, "ats__", "ü"):
-        assert tenants.ask(endpoint, path, key).status == 401
+        assert ask(tenants.app, endpoint.method, path, key=key).status == 401
     basic = ask(tenants.app, endpoint.method, path, authorization=f"Basic {tenants.key}")
     assert basic.status == 401
+    assert tenants.contents() == before
+
+    for scope in {"ingest", "read"} - {endpoint.scope} if endpoint.scope != "any" else set():
+        _, lesser = accounts.create_key(tenants.first, name=scope, scopes=[scope])  # type: ignore[list-item]
+        assert tenants.ask(endpoint, path, lesser).status == 403
+
+
+@pytest.mark.parametrize("endpoint", PAGES, ids=named)
+def test_without_a_session_no_page_opens(tenants: Tenants, endpoint: Endpoint) -> None:
+    """The login whatever is shown, a key included; 403 for a session that may not do this."""
+    accounts = Accounts(tenants.store)
+    revoked, secret = accounts.create_key(tenants.first, name="r", scopes=["admin"])
+    accounts.revoke(revoked.id)
+    before = tenants.contents()
+    path = tenants.paths(endpoint)[0]
+    forged = session_with(tenants.key + "x")
+    shown = {"authorization": f"Bearer {tenants.key}"}
+    for headers in ({}, {"cookie": "agentsight_session=x"}, shown, forged, session_with(secret)):
+        answer = ask(tenants.app, endpoint.method, path, **SAME_ORIGIN, **headers)
+
+        assert answer.status == 303
+        assert answer.headers["location"].startswith("/login")
     assert tenants.contents() == before
 
     for scope in {"ingest", "read"} - {endpoint.scope} if endpoint.scope != "any" else set():
@@ -159,12 +190,14 @@ def test_harm_is_refused(tenants: Tenants, endpoint: Endpoint, body: str) -> Non
         endpoint.method,
         tenants.paths(endpoint)[0],
         body=content,
-        key=tenants.key,
+        **(SAME_ORIGIN if endpoint.kind == "page" else {}),
+        **(session_with(tenants.key) if endpoint.kind == "page" else {}),
+        **({"authorization": f"Bearer {tenants.key}"} if endpoint.kind == "api" else {}),
         **headers,
     )
 
     assert 400 <= answer.status < 500
-    assert answer.message
+    assert endpoint.kind == "page" or answer.message
     assert tenants.contents() == before
 
 
@@ -176,4 +209,6 @@ def test_every_route_is_an_endpoint(tenants: Tenants) -> None:
         "/healthz",
         "/readyz",
         "/openapi.json",
+        "/login",
+        "/static/{name:path}",
     }

@@ -178,13 +178,18 @@ class Accounts:
         id = id_of(secret)
         if id is None or "\0" in id:
             return None
+        found = self.key_of_id(id)
+        if found is None or not hmac.compare_digest(found[1], digest(secret)):
+            return None
+        return found[0]
+
+    def key_of_id(self, key_id: str) -> tuple[ApiKey, str] | None:
+        """Return the key of an id and what is stored of its secret, or None without one."""
         rows = self._store.rows(
             f"SELECT {_KEY_COLUMNS}, digest FROM api_keys WHERE id = ?",  # noqa: S608  # our own names
-            (id,),
+            (key_id,),
         )
-        if not rows or not hmac.compare_digest(rows[0][-1], digest(secret)):
-            return None
-        return _key(rows[0])
+        return (_key(rows[0]), rows[0][-1]) if rows else None
 
     def note_use(self, key: ApiKey) -> None:
         """Note when a key was used last, to the minute."""

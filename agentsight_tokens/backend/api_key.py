@@ -49,6 +49,8 @@ class Access(NamedTuple):
     scopes: frozenset[KeyScope]
     key_id: str | None = None
     """The key; None for the one that the configuration names, and without any."""
+    form_token: str | None = None
+    """What the forms of a dashboard's session carry; None where there is no session."""
 
     def allows(self, scope: KeyScope) -> bool:
         """Return whether this may be done."""

@@ -16,7 +16,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .accounts import Accounts
+from .api_key import Access
+from .attempts import Attempts
+from .dashboard import page_of_problem
 from .endpoint import ANYONE, Asked, Endpoint, Limits, Server
+from .forgery import check_forgery
 from .gate import access_of
 from .metrics import Metrics
 from .problem import Problem, answer_of_problem, answer_of_surprise
@@ -68,6 +72,7 @@ def create_app(  # noqa: PLR0913  # what a server is made of
         limits=limits,
         api_key=api_key,
         is_open=is_open,
+        logins=Attempts(),
     )
 
     @contextlib.asynccontextmanager
@@ -91,29 +96,21 @@ def _route(endpoint: Endpoint, server: Server) -> Route:
     async def respond(request: Request) -> Response:
         began = time.perf_counter()
         status = 500
-        access = ANYONE
         try:
-            if endpoint.scope is not None:
-                access = await run_in_threadpool(access_of, request, server, endpoint.scope)
-                server.rate_limit.check(access)
-            response = await endpoint.handler(Asked(request, server, access))
-            for name, value in _HEADERS.items():
-                response.headers.setdefault(name, value)
+            response = await _answer(request, server, endpoint)
             status = response.status_code
         except HTTPException as problem:
             status = problem.status_code
-            raise
-        except server.store.outages as error:
-            # Nothing is acknowledged that is not on disk, so the client must keep it.
-            status = 503
-            server.metrics.outages.inc()
-            _logger.warning("the store does not answer: %s", error)
-            raise Problem(503, type(error).__name__, {"Retry-After": "1"}) from None
+            if endpoint.kind == "page":
+                response = page_of_problem(request, server, problem)
+            else:
+                raise
         finally:
             seconds = time.perf_counter() - began
             server.metrics.requests.labels(endpoint.method, endpoint.path, status).inc()
             server.metrics.seconds.labels(endpoint.method, endpoint.path).observe(seconds)
             if _logger.isEnabledFor(logging.INFO):
+                access: Access = getattr(request.state, "access", ANYONE)
                 facts = {
                     "method": endpoint.method,
                     "path": endpoint.path,
@@ -123,6 +120,27 @@ def _route(endpoint: Endpoint, server: Server) -> Route:
                     "key": access.key_id,
                 }
                 _logger.info("request", extra={"facts": facts})
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
         return response
 
     return Route(endpoint.path, respond, methods=[endpoint.method])
+
+
+async def _answer(request: Request, server: Server, endpoint: Endpoint) -> Response:
+    """Let a request in, and do what it asks for."""
+    access = ANYONE
+    try:
+        if endpoint.scope is not None:
+            access = await run_in_threadpool(access_of, request, server, endpoint)
+            request.state.access = access
+            server.rate_limit.check(access)
+        asked = Asked(request, server, access)
+        if endpoint.kind == "page" and endpoint.method == "POST":
+            await check_forgery(asked)
+        return await endpoint.handler(asked)
+    except server.store.outages as error:
+        # Nothing is acknowledged that is not on disk, so the client must keep it.
+        server.metrics.outages.inc()
+        _logger.warning("the store does not answer: %s", error)
+        raise Problem(503, type(error).__name__, {"Retry-After": "1"}) from None

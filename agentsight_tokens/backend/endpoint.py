@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeVar
+from urllib.parse import parse_qs
 
 import msgspec
 from starlette.requests import Request
@@ -16,17 +17,22 @@ from starlette.responses import Response
 
 from .accounts import Accounts
 from .api_key import Access, KeyScope
+from .attempts import Attempts
 from .body import BodyLimits, read_body
 from .metrics import Metrics
 from .problem import Problem
 from .rate_limit import RateLimit
 from .store import ProjectReader, Store
 
-__all__ = ["ANYONE", "Asked", "Endpoint", "Handler", "Limits", "Server", "answer"]
+__all__ = ["ANYONE", "FORM_TOKEN", "Asked", "Endpoint", "Handler", "Limits", "Server", "answer"]
 
 ANYONE: Final = Access(project_id=0, scopes=frozenset())
 """The access of a request that shows no key: to a project that nobody has."""
 
+FORM_TOKEN: Final = "form_token"  # noqa: S105  # its name
+"""The field by which a form shows that it is of the session's own page."""
+
+_MOST_FIELDS: Final = 200
 _T = TypeVar("_T")
 _Parameters = TypeVar("_Parameters", bound=msgspec.Struct)
 
@@ -52,6 +58,8 @@ class Server(NamedTuple):
     """A key of the default project that may do everything and is in no table."""
     is_open: bool
     """Whether everybody is let into the default project as long as there is no key."""
+    logins: Attempts
+    """The logins that have failed."""
 
 
 class Asked(NamedTuple):
@@ -77,22 +85,44 @@ class Asked(NamedTuple):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Problem(400, f"the body: {error}") from None
 
+    async def fields(self) -> dict[str, list[str]]:
+        """Return the fields of the body, which is a form."""
+        if not hasattr(self.request.state, "fields"):
+            try:
+                text = (await self.body()).decode()
+                fields = parse_qs(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+            except ValueError as error:
+                raise Problem(400, f"the form: {error}") from None
+            self.request.state.fields = fields
+        found: dict[str, list[str]] = self.request.state.fields
+        return found
+
+    async def form(self, kind: type[_Parameters]) -> _Parameters:
+        """Return the body, which is a form, as a record; a field left empty is not given."""
+        fields = await self.fields()
+        filled = {name: [v for v in values if v] for name, values in fields.items()}
+        filled.pop(FORM_TOKEN, None)
+        return _record({name: v for name, v in filled.items() if v}, kind, "the form")
+
     def query(self, kind: type[_Parameters]) -> _Parameters:
         """Return the parameters of the query as a record; one may come more than once."""
         parameters = self.request.query_params
-        given: dict[str, Any] = {}
-        for field in msgspec.structs.fields(kind):
-            values = parameters.getlist(field.encode_name)
-            if values:
-                is_list = msgspec.inspect.type_info(field.type).__class__ in _MANY
-                given[field.encode_name] = values if is_list else values[-1]
-        unknown = {*parameters} - {f.encode_name for f in msgspec.structs.fields(kind)}
-        if unknown:
-            raise Problem(400, f"the query: {min(unknown)!r} is no parameter here")
-        try:
-            return msgspec.convert(given, kind, strict=False)
-        except msgspec.ValidationError as error:
-            raise Problem(400, f"the query: {error}") from None
+        return _record({name: parameters.getlist(name) for name in parameters}, kind, "the query")
+
+
+def _record(given: dict[str, list[str]], kind: type[_Parameters], where: str) -> _Parameters:
+    """Return texts by name as a record; the last one counts where one is wanted."""
+    texts: dict[str, Any] = {}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    for name, values in given.items():
+        if name not in fields:
+            raise Problem(400, f"{where}: {name[:80]!r} is no parameter here")
+        is_list = msgspec.inspect.type_info(fields[name].type).__class__ in _MANY
+        texts[name] = values if is_list else values[-1]
+    try:
+        return msgspec.convert(texts, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Problem(400, f"{where}: {error}") from None
 
 
 _MANY: Final = (msgspec.inspect.ListType, msgspec.inspect.VarTupleType)
@@ -118,6 +148,8 @@ class Endpoint(NamedTuple):
     """The type of the JSON answer."""
     status: int = 200
     """Of success."""
+    kind: Literal["api", "page"] = "api"
+    """A page is for browsers: it is asked for by session, and told of problems as a page."""
 
 
 def answer(result: object, *, status: int = 200) -> Response:

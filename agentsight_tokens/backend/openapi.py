@@ -31,8 +31,8 @@ _WITH_BODY: Final = {
 
 
 def openapi_document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
-    """Return the document."""
-    all_endpoints = list(endpoints)
+    """Return the document; pages are for people, and not in it."""
+    all_endpoints = [each for each in endpoints if each.kind == "api"]
     kinds = [
         kind
         for each in all_endpoints

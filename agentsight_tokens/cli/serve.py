@@ -42,7 +42,7 @@ def serve(  # noqa: PLR0913  # the options of the command
     data_dir: DataDirectory = None,
 ) -> None:
     """
-    Receive the cycles of other machines, and store them.
+    Receive the cycles of other machines, store them, and show them in a dashboard.
 
     Trackers deliver here when AGENTSIGHT_API_ENDPOINT names this server. Each call is stored
     once, however often it comes, and is acknowledged when it is on disk. Clients must show a
@@ -71,7 +71,9 @@ def serve(  # noqa: PLR0913  # the options of the command
     _check(config, is_local=is_local, host=host, workers=workers)
     listener = _listener(host, port)
     address = f"[{host}]" if ":" in host else host
-    typer.echo(f"listening on http://{address}:{listener.getsockname()[1]}")
+    url = f"http://{address}:{listener.getsockname()[1]}"
+    typer.echo(f"listening on {url}")
+    typer.echo(f"dashboard at {url}/")
     service = Service(
         database_url=config.database_url,
         directory=str(config.directory),

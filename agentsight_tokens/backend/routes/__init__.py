@@ -1,5 +1,7 @@
 """What the server does, by subject; each module names its endpoints."""
 
+from agentsight_tokens.backend.dashboard import ENDPOINTS as DASHBOARD
+
 from .about import ENDPOINTS as ABOUT
 from .cycles import ENDPOINTS as CYCLES
 from .health import ENDPOINTS as HEALTH
@@ -7,4 +9,4 @@ from .keys import ENDPOINTS as KEYS
 
 __all__ = ["ENDPOINTS"]
 
-ENDPOINTS = (*CYCLES, *KEYS, *HEALTH, *ABOUT)
+ENDPOINTS = (*CYCLES, *KEYS, *HEALTH, *ABOUT, *DASHBOARD)
