@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from agentsight_tokens.testing import LoopbackProvider, Reply
 from tests.faults.backend import Backend
 from tests.faults.hosts import Hosts, SharedCounts, eventually, log_of
 
@@ -99,13 +99,7 @@ def test_prefork_with_threads_in_the_middle_of_a_call(
     assert backend.calls() == backend.tokens() == len(backend.seen) == total
 
 
-def recipe(beginning: str) -> str:
-    """Return the code of the delivery page that defines something."""
-    page = (Path(__file__).parents[2] / "docs" / "delivery.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (code,) = [block for block in blocks if f"\n{beginning}" in block]
-    return str(code)
-
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 TELLING_WHO_ANSWERS = """
 import os
@@ -117,20 +111,30 @@ def app(environ, start_response):
 """
 
 
+@pytest.fixture
+def provider() -> Iterator[LoopbackProvider]:
+    """A provider whose every answer bills 3 and 4 tokens."""
+    reply = Reply(input_tokens=3, output_tokens=4)
+    with LoopbackProvider(default_reply=reply) as provider:
+        yield provider
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("preload", [True, False])
 def test_gunicorn_with_four_workers(
     tmp_path: Path,
     hosts: Hosts,
     backend: Backend,
+    provider: LoopbackProvider,
     full: bool,
     figure: Callable[[str], None],
     preload: bool,
 ) -> None:
-    """The recipe of the documentation counts each request once, across workers that are killed."""
+    """The example counts each request once, across workers that are killed."""
     import urllib.request
 
-    (tmp_path / "recipe.py").write_text(recipe("def app(") + TELLING_WHO_ANSWERS)
+    example = (EXAMPLES / "gunicorn_app.py").read_text()
+    (tmp_path / "recipe.py").write_text(example + TELLING_WHO_ANSWERS)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -148,6 +152,8 @@ def test_gunicorn_with_four_workers(
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "AGENTSIGHT_DATA_DIR": str(hosts.data),
             "AGENTSIGHT_API_ENDPOINT": backend.url,
+            "OPENAI_API_KEY": "k",
+            "OPENAI_BASE_URL": provider.openai_url,
         },
     )
     log.close()
@@ -162,7 +168,7 @@ def test_gunicorn_with_four_workers(
         return True
 
     try:
-        assert eventually(lambda: get("first"), 30)
+        assert eventually(lambda: get("first"), 60)
         requests = 400 if full else 80
         done = sum(get(f"c{number % 5}") for number in range(requests // 2))
         os.kill(next(iter(pids)), signal.SIGKILL)
@@ -444,24 +450,31 @@ def test_signals_are_the_hosts(hosts: Hosts, backend: Backend) -> None:
     assert backend.tokens() == 10
 
 
-def test_the_lambda_recipe(hosts: Hosts, backend: Backend, figure: Callable[[str], None]) -> None:
+def test_the_lambda_recipe(
+    hosts: Hosts, backend: Backend, provider: LoopbackProvider, figure: Callable[[str], None]
+) -> None:
     """Between invocations the process is frozen; what was sent is delivered before."""
     runtime = (
-        recipe("def handler(")
+        (EXAMPLES / "aws_lambda.py").read_text()
         + """
 import json, sys
 for line in sys.stdin:
     print(json.dumps(handler(json.loads(line), None)), flush=True)
 """
     )
-    host = hosts.start(runtime, AGENTSIGHT_API_ENDPOINT=backend.url)
+    host = hosts.start(
+        runtime,
+        AGENTSIGHT_API_ENDPOINT=backend.url,
+        OPENAI_API_KEY="k",
+        OPENAI_BASE_URL=provider.openai_url,
+    )
     assert host.stdin
     assert host.stdout
     for number in range(5):
         host.send_signal(signal.SIGCONT)
-        host.stdin.write(json.dumps({"session": f"s{number}"}) + "\n")
+        host.stdin.write(json.dumps({"session": f"s{number}", "question": "Why?"}) + "\n")
         host.stdin.flush()
-        assert json.loads(host.stdout.readline()) == {"tokens": "delivered"}
+        assert json.loads(host.stdout.readline()) == {"answer": "ok", "tokens": "delivered"}
         host.send_signal(signal.SIGSTOP)
         time.sleep(0.1)
     host.kill()
