@@ -190,9 +190,16 @@ class CostEstimator:
         """Return the catalog's entry of a model and how its name matched; None without one."""
         return self._book.match(model, provider=provider)
 
-    def line(self, model: str, *, provider: str | None = None) -> Line | None:
-        """Return the standard prices of a model over time; None where it has none."""
-        return self._book.line(model, provider)
+    def line(
+        self,
+        model: str,
+        *,
+        provider: str | None = None,
+        service_tier: str | None = None,
+        region: str | None = None,
+    ) -> Line | None:
+        """Return the prices of a model over time, standard ones by default; None without any."""
+        return self._book.line(model, provider, service_tier, region=region)
 
     def set_rate(self, model: str, rate: Any) -> None:
         """Set your own price of a model; see `cost_rates` of the class."""

@@ -87,6 +87,14 @@ class Line:
         off_peak = row.off_peak is not None and is_off_peak(row.off_peak, moment)
         return self._card(position, off_peak=off_peak)
 
+    def card_of(self, version: str, at: datetime) -> RateCard | None:
+        """Return the card of a version as it was at a moment; None where there is no such row."""
+        for position, row in enumerate(self.entry.rows):
+            if self._catalog.row_version(row) == version:
+                off_peak = row.off_peak is not None and is_off_peak(row.off_peak, in_utc(at))
+                return self._card(position, off_peak=off_peak)
+        return None
+
     def _card(self, position: int, *, off_peak: bool) -> RateCard:
         card = self._cards.get((position, off_peak))
         if card is None:
