@@ -25,7 +25,7 @@ class Answer(NamedTuple):
 
     @property
     def message(self) -> str:
-        return self.json["error"]["message"]
+        return self.json["error"]["message"] if "error" in self.json else self.json["message"]
 
 
 def ask(

@@ -184,6 +184,9 @@ def test_harm_is_refused(tenants: Tenants, endpoint: Endpoint, body: str) -> Non
     """A body that is none gets 4xx with a reason, and leaves no row."""
     before = tenants.contents()
     content, headers = BODIES[body]
+    if endpoint.binary is not None:  # it asks what kind of body it gets
+        headers = headers | {"content_type": "application/json"}
+        content = content.replace(b'"cycles"', b'"resourceSpans"')
 
     answer = ask(
         tenants.app,
@@ -198,6 +201,72 @@ def test_harm_is_refused(tenants: Tenants, endpoint: Endpoint, body: str) -> Non
 
     assert 400 <= answer.status < 500
     assert endpoint.kind == "page" or answer.message
+    assert tenants.contents() == before
+
+
+def of_spans(attribute: bytes) -> bytes:
+    """Return the protobuf of a request, one span of which has this as its attribute."""
+    content = attribute
+    for field in (b"\x4a", b"\x12", b"\x12", b"\x0a"):  # attributes, spans, scopes, resources
+        content = field + varint(len(content)) + content
+    return content
+
+
+def varint(number: int) -> bytes:
+    digits = []
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*digits, number])
+
+
+def nested(depth: int) -> bytes:
+    """Return an attribute whose value is a list in a list in a list ..."""
+    value = b""
+    for _ in range(depth):
+        value = b"\x2a" + varint(len(value) + 1 + len(varint(len(value)))) + b"\x0a" + (
+            varint(len(value)) + value
+        )  # fmt: skip
+    return b"\x0a\x01k\x12" + varint(len(value)) + value
+
+
+PROTOBUFS = {
+    "JSON": b'{"resourceSpans": []}',
+    "cut off": of_spans(b"\x0a\x01k")[:-2],
+    "no UTF-8": of_spans(b"\x0a\x02\xff\xfe"),
+    "deep": of_spans(nested(200)),
+    "a length beyond the end": b"\x0a\xff\xff\xff\xff\x0f",
+    "NUL": b"\0" * 100,
+    "huge": of_spans(b"\x0a" + varint(300_000) + b"k" * 300_000),
+}
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("body", PROTOBUFS)
+@pytest.mark.parametrize("endpoint", [e for e in TAKING if e.binary is not None], ids=named)
+def test_harm_in_protobuf_is_refused(
+    tenants: Tenants, endpoint: Endpoint, body: str, compressed: bool
+) -> None:
+    """A body that is none gets 4xx in protobuf, and leaves no row."""
+    assert endpoint.binary is not None
+    before = tenants.contents()
+    content, headers = gzipped(PROTOBUFS[body]) if compressed else (PROTOBUFS[body], {})
+    answer = ask(
+        tenants.app,
+        endpoint.method,
+        endpoint.path,
+        body=content,
+        key=tenants.key,
+        content_type=endpoint.binary,
+        **headers,
+    )
+
+    if compressed and body == "huge":
+        assert answer.status == 200  # some bytes compressed, and fewer than are allowed
+    else:
+        assert 400 <= answer.status < 500
+        assert answer.body
+    assert answer.headers["content-type"] == endpoint.binary
     assert tenants.contents() == before
 
 

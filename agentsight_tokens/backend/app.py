@@ -15,6 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from agentsight_tokens.config import TokenConfig
+from agentsight_tokens.pricing import CostEstimator
+
 from .accounts import Accounts
 from .api_key import Access
 from .attempts import Attempts
@@ -23,6 +26,7 @@ from .endpoint import ANYONE, Asked, Endpoint, Limits, Server
 from .forgery import check_forgery
 from .gate import access_of
 from .metrics import Metrics
+from .otlp import Meter
 from .problem import Problem, answer_of_problem, answer_of_surprise
 from .rate_limit import RateLimit
 from .routes import ENDPOINTS
@@ -49,6 +53,7 @@ def create_app(  # noqa: PLR0913  # what a server is made of
     limits: Limits = Limits(),  # noqa: B008  # it cannot be changed
     metrics: Metrics | None = None,
     keep_months: int | None = None,
+    meter: Meter | None = None,
     endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> Starlette:
     """
@@ -61,6 +66,7 @@ def create_app(  # noqa: PLR0913  # what a server is made of
         limits: What one client may ask.
         metrics: What the server counts itself in.
         keep_months: The full months whose calls are kept; all if None.
+        meter: What prices the calls that come without a price; by the environment if None.
         endpoints: What the server does.
     """
     server = Server(
@@ -70,6 +76,7 @@ def create_app(  # noqa: PLR0913  # what a server is made of
         rate_limit=RateLimit(limits.requests_per_second),
         endpoints=endpoints,
         limits=limits,
+        meter=meter or Meter(CostEstimator(), TokenConfig()),
         api_key=api_key,
         is_open=is_open,
         logins=Attempts(),
@@ -103,6 +110,8 @@ def _route(endpoint: Endpoint, server: Server) -> Route:
             status = problem.status_code
             if endpoint.kind == "page":
                 response = page_of_problem(request, server, problem)
+            elif endpoint.refusal is not None:
+                response = endpoint.refusal(request, problem)
             else:
                 raise
         finally:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,7 +21,8 @@ from .api_key import Access, KeyScope
 from .attempts import Attempts
 from .body import BodyLimits, read_body
 from .metrics import Metrics
-from .problem import Problem
+from .otlp import Meter
+from .problem import Problem, ProblemBody
 from .rate_limit import RateLimit
 from .store import ProjectReader, Store
 
@@ -54,6 +56,7 @@ class Server(NamedTuple):
     rate_limit: RateLimit
     endpoints: Sequence[Endpoint]
     limits: Limits
+    meter: Meter
     api_key: str | None
     """A key of the default project that may do everything and is in no table."""
     is_open: bool
@@ -150,6 +153,12 @@ class Endpoint(NamedTuple):
     """Of success."""
     kind: Literal["api", "page"] = "api"
     """A page is for browsers: it is asked for by session, and told of problems as a page."""
+    binary: str | None = None
+    """Another type that the body and the answer may be of, each in that of the other."""
+    problem: Any = ProblemBody
+    """The type of the JSON answer that is no success."""
+    refusal: Callable[[Request, HTTPException], Response] | None = None
+    """Makes that answer, where it is not as everywhere."""
 
 
 def answer(result: object, *, status: int = 200) -> Response:

@@ -11,7 +11,6 @@ import msgspec
 from agentsight_tokens import __version__
 
 from .endpoint import Endpoint
-from .problem import ProblemBody
 
 __all__ = ["openapi_document"]
 
@@ -26,7 +25,7 @@ _WITH_KEY: Final = {
 _WITH_BODY: Final = {
     408: "The body came too slowly.",
     413: "The body is too large.",
-    415: "The Content-Encoding is neither identity nor gzip.",
+    415: "The Content-Encoding is neither identity nor gzip, or the Content-Type is not known here.",
 }
 
 
@@ -36,13 +35,11 @@ def openapi_document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     kinds = [
         kind
         for each in all_endpoints
-        for kind in (each.body, each.result, each.query)
+        for kind in (each.body, each.result, each.query, each.problem)
         if kind is not None
     ]
-    schemas, components = msgspec.json.schema_components(
-        [*kinds, ProblemBody], ref_template=_REFERENCE
-    )
-    schema_of = dict(zip([*map(id, kinds), id(ProblemBody)], schemas, strict=True))
+    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
+    schema_of = dict(zip(map(id, kinds), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for each in all_endpoints:
         operations = paths.setdefault(each.path, {})
@@ -72,7 +69,7 @@ def _operation(
     if endpoint.body is not None:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schema_of[id(endpoint.body)]}},
+            "content": _content(endpoint, schema_of[id(endpoint.body)]),
         }
     if endpoint.scope is not None:
         operation["security"] = [{"key": []}]
@@ -84,12 +81,19 @@ def _operation(
     return operation
 
 
+def _content(endpoint: Endpoint, schema: Any) -> dict[str, Any]:
+    content = {"application/json": {"schema": schema}}
+    if endpoint.binary is not None:
+        content[endpoint.binary] = {"schema": {"type": "string", "format": "binary"}}
+    return content
+
+
 def _responses(endpoint: Endpoint, schema_of: dict[int, Any]) -> dict[str, Any]:
     if endpoint.result is None:
         content = {"text/plain": {"schema": {"type": "string"}}}
     else:
-        content = {"application/json": {"schema": schema_of[id(endpoint.result)]}}
-    problem = {"application/json": {"schema": schema_of[id(ProblemBody)]}}
+        content = _content(endpoint, schema_of[id(endpoint.result)])
+    problem = _content(endpoint, schema_of[id(endpoint.problem)])
     problems = dict(_ALWAYS)
     if endpoint.scope is not None:
         problems |= _WITH_KEY

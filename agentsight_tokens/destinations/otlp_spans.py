@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 
+import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
@@ -43,6 +44,9 @@ def _spans_of(
         attributes = _attributes(record, cycle, estimator)
         if dialect is not None:
             attributes.update(dialect(record, cycle.environment))
+        else:
+            # Our own server takes it as it is; the conventions have no words for some of it.
+            attributes["agentsight.record"] = msgspec.json.encode(record).decode()
         end = microseconds(record.at) * 1000
         digest = sha256(record.id.encode()).digest()
         yield ReadableSpan(

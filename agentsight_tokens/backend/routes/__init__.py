@@ -6,7 +6,8 @@ from .about import ENDPOINTS as ABOUT
 from .cycles import ENDPOINTS as CYCLES
 from .health import ENDPOINTS as HEALTH
 from .keys import ENDPOINTS as KEYS
+from .traces import ENDPOINTS as TRACES
 
 __all__ = ["ENDPOINTS"]
 
-ENDPOINTS = (*CYCLES, *KEYS, *HEALTH, *ABOUT, *DASHBOARD)
+ENDPOINTS = (*CYCLES, *TRACES, *KEYS, *HEALTH, *ABOUT, *DASHBOARD)
