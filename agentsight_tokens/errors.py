@@ -4,6 +4,7 @@ Every exception and warning of the package.
 AgentSightError
 ├── InvalidCountError (ValueError)       a token count that cannot be one
 ├── InvalidScopeError (ValueError)       a scope field that is unknown or malformed
+├── InvalidBudgetError (ValueError)      a budget on the server that cannot be one
 ├── InvalidQueryError (ValueError)       a question that the analytics cannot answer
 ├── ConfigurationError (ValueError)      a setting that cannot be read
 ├── UnknownHandlerError (ValueError)     a handler name that nobody registered
@@ -49,6 +50,7 @@ __all__ = [
     "EstimatedCountWarning",
     "HandlerSkippedWarning",
     "InconsistentUsageWarning",
+    "InvalidBudgetError",
     "InvalidCountError",
     "InvalidQueryError",
     "InvalidScopeError",
@@ -73,6 +75,10 @@ class InvalidCountError(AgentSightError, ValueError):
 
 class InvalidScopeError(AgentSightError, ValueError):
     """A scope field is unknown or has a value that cannot identify anything."""
+
+
+class InvalidBudgetError(AgentSightError, ValueError):
+    """A budget of the server has a field that no budget can have."""
 
 
 class InvalidQueryError(AgentSightError, ValueError):

@@ -86,16 +86,19 @@ def test_the_tables_have_the_programs_columns(store: PostgreSQLStore) -> None:
     assert columns("conversations") == {*CONVERSATION_KEY, *facts, *SUM_COLUMNS}
 
 
+BUDGET_TABLES = ("budgets", "budget_versions", "budget_usage", "alerts", "webhook_deliveries")
+
+
 def test_every_key_has_the_distribution_column(store: PostgreSQLStore) -> None:
     """A unique index without it cannot be distributed."""
     rows = store.rows(
         "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public' "
         "AND indexdef LIKE 'CREATE UNIQUE%' AND tablename IN "
         "('calls', 'record_ids', 'cycles', 'hourly_usage', 'dimension_usage', 'conversations', "
-        "'repricings')"
+        f"'repricings', {', '.join(repr(name) for name in BUDGET_TABLES)})"
     )
 
-    assert len(rows) == 7
+    assert len(rows) == 12
     assert all("(project_id" in definition for _, definition in rows)
 
 
@@ -121,6 +124,8 @@ def test_an_upgrade_adds_up_what_is_there(store: PostgreSQLStore) -> None:
     with store.transaction() as transaction:
         transaction.run("DROP TABLE dimension_usage")
         transaction.run("DROP TABLE conversations")
+        for name in BUDGET_TABLES:
+            transaction.run(f"DROP TABLE {name}")
         for name in TIMING_COLUMNS:
             transaction.run(f"ALTER TABLE hourly_usage DROP COLUMN {name}")
         transaction.run("UPDATE alembic_version SET version_num = '0001'")

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from agentsight_tokens.backend.accounts import Accounts
 from agentsight_tokens.backend.app import create_app
 from agentsight_tokens.backend.body import BodyLimits
+from agentsight_tokens.backend.budgets import Budgets, NewBudget
 from agentsight_tokens.backend.endpoint import Endpoint, Limits
 from agentsight_tokens.backend.routes import ENDPOINTS
 from agentsight_tokens.backend.store import SQLiteStore, Store
@@ -51,10 +52,20 @@ class Tenants:
         )
         store.ingest([cycle], project_id=self.first)
         store.reprice([record], repriced_at=AT, project_id=self.first)
+        budget = NewBudget(
+            name=f"b-{MARK}",
+            scope="model",
+            value=f"m-{MARK}",
+            window="total",
+            token_limit=1,
+            webhook_urls=(f"https://{MARK}.example/hook",),
+        )
+        self.budget_of_first = Budgets(store).create(self.first, budget)
 
     def contents(self, project_id: int | None = None) -> list[object]:
         """Return every row of a project, or of all; when a key was used is no content."""
         columns = dict.fromkeys(("calls", "cycles", "hourly_usage", "repricings"), "*")
+        columns |= dict.fromkeys(("budgets", "budget_usage", "alerts", "webhook_deliveries"), "*")
         columns["api_keys"] = "id, name, digest, scopes, expires_at, revoked_at"
         condition = "1 = 1" if project_id is None else f"project_id = {project_id}"
         return [
@@ -64,7 +75,14 @@ class Tenants:
 
     def paths(self, endpoint: Endpoint) -> list[str]:
         """Return the path, each of its parameters being an id of the first tenant's."""
-        ids = [self.key_of_first.id, f"c-{MARK}", f"r-{MARK}", f"y-{MARK}", str(self.first)]
+        ids = [
+            self.key_of_first.id,
+            self.budget_of_first.id,
+            f"c-{MARK}",
+            f"r-{MARK}",
+            f"y-{MARK}",
+            str(self.first),
+        ]
         before, brace, rest = endpoint.path.partition("{")
         return [f"{before}{id}{rest.partition('}')[2]}" for id in ids] if brace else [endpoint.path]
 
@@ -88,7 +106,8 @@ def tenants(tmp_path: Path) -> Iterator[Tenants]:
 def test_anothers_key_opens_nothing(tenants: Tenants, endpoint: Endpoint) -> None:
     """Nothing of the first tenant is shown to the second, or changed by it."""
     before = tenants.contents(tenants.first)
-    bodies = [b"", b"{}", b'{"name": "x"}', b"name=x", encode_cycles([])]
+    budget = b'{"name": "x", "token_limit": 1}'
+    bodies = [b"", b"{}", b'{"name": "x"}', budget, b"name=x", encode_cycles([])]
     for path in tenants.paths(endpoint):
         for body in [b""] if endpoint.body is None else bodies:
             answer = tenants.ask(endpoint, path, tenants.key, body)

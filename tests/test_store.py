@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentsight_tokens import Cycle, Scope
+from agentsight_tokens.backend.budgets import Budgets, NewBudget
 from agentsight_tokens.backend.store import SQLiteStore
 from agentsight_tokens.backend.store.rollup import HOURLY_KEY, ROLLUPS
 from agentsight_tokens.calls import SUMMARY_COLUMNS, calls_table, insert_calls, record_values
@@ -161,6 +162,26 @@ def test_a_file_of_before_sums_by_dimension_is_taken_over(tmp_path: Path) -> Non
         expired = {(1, 0, "", "", ""): kept(store, "hourly_usage")[1, 0, "", "", ""]}
         assert expired[1, 0, "", "", ""][0] == 5
         assert kept(store, "hourly_usage") == added_up(store, "hourly_usage") | expired
+
+
+def test_a_file_of_before_budgets_is_taken_over(tmp_path: Path) -> None:
+    """It gets their tables, and what is added up already is not added again."""
+    with SQLiteStore(tmp_path / "store.db") as store:
+        cycle = Cycle.of([call(1)], key="a", conversation_id="c", sealed_by="send", sealed_at=AT)
+        store.ingest([cycle])
+    old = sqlite3.connect(tmp_path / "store.db")
+    for table in ("budgets", "budget_versions", "budget_usage", "alerts", "webhook_deliveries"):
+        old.execute(f"DROP TABLE {table}")
+    old.execute("PRAGMA user_version = 2")
+    old.commit()
+    old.close()
+
+    with SQLiteStore(tmp_path / "store.db") as store:
+        for table in ("hourly_usage", "dimension_usage", "conversations"):
+            assert kept(store, table) == added_up(store, table)
+        new = NewBudget(name="b", window="total", token_limit=1)
+        budget = Budgets(store).create(1, new)
+        assert Budgets(store).status(1, budget.id).keys[0].used_tokens == 3
 
 
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

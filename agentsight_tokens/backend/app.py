@@ -32,6 +32,7 @@ from .rate_limit import RateLimit
 from .routes import ENDPOINTS
 from .store import Store
 from .store.retention import Retention
+from .webhooks import Courier
 
 __all__ = ["create_app"]
 
@@ -54,6 +55,7 @@ def create_app(  # noqa: PLR0913  # what a server is made of
     metrics: Metrics | None = None,
     keep_months: int | None = None,
     meter: Meter | None = None,
+    allow_private_webhooks: bool = False,
     endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> Starlette:
     """
@@ -67,6 +69,7 @@ def create_app(  # noqa: PLR0913  # what a server is made of
         metrics: What the server counts itself in.
         keep_months: The full months whose calls are kept; all if None.
         meter: What prices the calls that come without a price; by the environment if None.
+        allow_private_webhooks: Whether alerts may be posted to private addresses and this machine.
         endpoints: What the server does.
     """
     server = Server(
@@ -87,7 +90,12 @@ def create_app(  # noqa: PLR0913  # what a server is made of
         retention = None if keep_months is None else Retention(store, keep_months)
         if retention is not None:
             retention.start()
+        courier = Courier(
+            store, allow_private=allow_private_webhooks, on_outcome=server.metrics.count_webhook
+        )
+        courier.start()
         yield
+        courier.stop()
         if retention is not None:
             retention.stop()
         store.close()

@@ -58,6 +58,16 @@ class Metrics:
             "Requests that the store did not answer.",
             registry=self._registry,
         )
+        self.webhooks = Counter(
+            "agentsight_webhooks",
+            "Tries to tell of an alert, by what became of them: delivered, failed, given_up.",
+            ("outcome",),
+            registry=self._registry,
+        )
+
+    def count_webhook(self, outcome: str) -> None:
+        """Count a try to tell of an alert."""
+        self.webhooks.labels(outcome).inc()
 
     def count_receipts(self, receipts: Sequence[CycleReceipt]) -> None:
         """Count what became of cycles."""

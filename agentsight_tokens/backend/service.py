@@ -41,6 +41,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     is_open: bool = False
     requests_per_second: float | None = None
     keep_months: int | None = None
+    allow_private_webhooks: bool = False
     log_level: str | None = None
     metrics_directory: str | None = None
     """Where the processes add up what they count, if there are several."""
@@ -63,6 +64,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
             limits=Limits(requests_per_second=self.requests_per_second),
             metrics=Metrics(self.metrics_directory),
             keep_months=self.keep_months,
+            allow_private_webhooks=self.allow_private_webhooks,
         )
 
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 __all__ = ["CalendarPeriod", "Period", "Span", "calendar_span", "duration_seconds", "zone_named"]
 
-CalendarPeriod = Literal["hour", "day", "month"]
+CalendarPeriod = Literal["hour", "day", "week", "month"]
 Period = Literal["call", "session", "hour", "day", "month", "rolling", "total"]
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -46,7 +46,7 @@ def zone_named(name: str) -> tzinfo:
 
 def calendar_span(period: CalendarPeriod, now: float, zone: tzinfo) -> Span:
     """
-    Return the hour, day or month of a zone's calendar that contains a moment.
+    Return the hour, day, week (from Monday) or month of a zone's calendar with a moment in it.
 
     A day has 23 or 25 hours where the clocks change; an hour that comes twice is two windows.
     """
@@ -57,6 +57,9 @@ def calendar_span(period: CalendarPeriod, now: float, zone: tzinfo) -> Span:
     first = datetime.fromtimestamp(now, zone).date()
     if period == "day":
         return Span(_midnight(first, zone), _midnight(first + timedelta(days=1), zone))
+    if period == "week":
+        first -= timedelta(days=first.weekday())
+        return Span(_midnight(first, zone), _midnight(first + timedelta(days=7), zone))
     first = first.replace(day=1)
     following = (first + timedelta(days=31)).replace(day=1)
     return Span(_midnight(first, zone), _midnight(following, zone))

@@ -29,6 +29,7 @@ __all__ = [
     "WebhookSender",
     "failure_of",
     "signature",
+    "webhook_message",
 ]
 
 SIGNATURE_HEADER: Final = "AgentSight-Signature"
@@ -82,12 +83,33 @@ class AlertWebhook:
 
     def __call__(self, alert: BudgetAlert) -> None:
         """Hand an alert over for delivery."""
-        body = msgspec.json.encode(_payload(alert))
-        headers = {"Content-Type": "application/json", _KEY_HEADER: alert.key}
-        if self._secret is not None:
-            at = int(alert.at.timestamp())
-            headers[SIGNATURE_HEADER] = f"t={at},v1={signature(self._secret, at, body)}"
-        self._outbox.put(WebhookMessage(alert.key, self._url, body, headers))
+        at = int(alert.at.timestamp())
+        self._outbox.put(webhook_message(alert, self._url, secret=self._secret, signed_at=at))
+
+
+def webhook_message(
+    alert: BudgetAlert,
+    url: str,
+    *,
+    secret: str | None,
+    signed_at: int,
+    facts: Mapping[str, str] | None = None,
+) -> WebhookMessage:
+    """
+    Return the message that tells of an alert.
+
+    Args:
+        alert: What is told.
+        url: Whom it is told.
+        secret: Signs the body.
+        signed_at: The time of the signature, in seconds since 1970.
+        facts: What is told besides, by its title.
+    """
+    body = msgspec.json.encode(_payload(alert, facts or {}))
+    headers = {"Content-Type": "application/json", _KEY_HEADER: alert.key}
+    if secret is not None:
+        headers[SIGNATURE_HEADER] = f"t={signed_at},v1={signature(secret, signed_at, body)}"
+    return WebhookMessage(alert.key, url, body, headers)
 
 
 def signature(secret: str, at: int, body: bytes) -> str:
@@ -164,8 +186,9 @@ def failure_of(message: WebhookMessage, timeout_seconds: float) -> Failure | Non
         return Failure(f"the webhook was not reached: {error}", is_temporary=True)
 
 
-def _payload(alert: BudgetAlert) -> dict[str, object]:
+def _payload(alert: BudgetAlert, more: Mapping[str, str]) -> dict[str, object]:
     facts = {
+        **more,
         "scope": alert.scope,
         "entity_id": alert.entity_id,
         "window": alert.window,

@@ -38,6 +38,13 @@ def serve(  # noqa: PLR0913  # the options of the command
         int | None,
         typer.Option(min=0, help="Forget calls older than so many full months; see `db expire`."),
     ] = None,
+    allow_private_webhooks: Annotated[
+        bool,
+        typer.Option(
+            "--allow-private-webhooks",
+            help="Let alerts be posted to private networks and to this machine.",
+        ),
+    ] = False,
     database_url: DatabaseURL = None,
     data_dir: DataDirectory = None,
 ) -> None:
@@ -81,6 +88,7 @@ def serve(  # noqa: PLR0913  # the options of the command
         is_open=is_local,
         requests_per_second=rate_limit,
         keep_months=keep_months,
+        allow_private_webhooks=allow_private_webhooks,
         log_level=config.log_level,
     )
     run(service, listener, workers=workers)

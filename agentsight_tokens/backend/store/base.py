@@ -26,12 +26,16 @@ DEFAULT_PROJECT_ID: Final = 1
 """The project `default` of the organisation `default`, which every store has."""
 
 PROJECT_TABLES: Final[tuple[str, ...]] = (
+    "alerts",
+    "budget_usage",
+    "budgets",
     "calls",
     "conversations",
     "cycles",
     "dimension_usage",
     "hourly_usage",
     "repricings",
+    "webhook_deliveries",
 )
 """The tables whose rows belong to a project."""
 

@@ -26,6 +26,11 @@ DISTRIBUTED: Final = (
     "hourly_usage",
     "dimension_usage",
     "repricings",
+    "budgets",
+    "budget_versions",
+    "budget_usage",
+    "alerts",
+    "webhook_deliveries",
 )
 """The rows of a project lie together."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple
 
 import psycopg
@@ -18,6 +18,7 @@ from agentsight_tokens.errors import StorageError, UnstorableError
 from agentsight_tokens.usage import UsageRecord
 
 from .base import DEFAULT_PROJECT_ID, ProjectReader
+from .budget_counting import Counting
 from .cycle_row import CYCLE_COLUMNS, cycle_values
 from .dialect import POSTGRESQL
 from .group_commit import Batch, GroupCommit
@@ -90,6 +91,7 @@ class PostgreSQLStore:
         """
         self._partitions: set[Partition] = set()
         self._commits = GroupCommit(self._commit)
+        self._counting = Counting(POSTGRESQL)
         self._pool: ConnectionPool[_Connection] = ConnectionPool(
             database_url,
             min_size=1,
@@ -146,7 +148,14 @@ class PostgreSQLStore:
     ) -> int:
         """Give calls the cost of these records, keep the old one beside it; return how many."""
         with self.transaction() as transaction:
-            return reprice(transaction, records, repriced_at=repriced_at, project_id=project_id)
+            counted = self._counting.begin(transaction, [project_id])
+            return reprice(
+                transaction,
+                records,
+                repriced_at=repriced_at,
+                project_id=project_id,
+                counted=counted,
+            )
 
     def expire(self, before: datetime) -> int:
         """Drop the partitions of all months that end before a time; see `Store.expire`."""
@@ -193,6 +202,8 @@ class PostgreSQLStore:
     ) -> None:
         self._make_partitions(calls.values())
         with self._pool.connection() as connection, connection.transaction():
+            transaction = PostgreSQLTransaction(connection)
+            counted = self._counting.begin(transaction, {project_id for project_id, *_ in cycles})
             cursor = connection.cursor()
             cursor.execute(_TAKE_CYCLES, _columns(cycles, 1 + len(CYCLE_COLUMNS)))
             ids = [(*key, call.values[_AT]) for key, call in calls.items()]
@@ -203,7 +214,11 @@ class PostgreSQLStore:
                 for project_id, cycle, record, values in taken:
                     copy.write_row((project_id, cycle.key, cycle.environment, *values))
                     tally.add(project_id, cycle.environment, record)
-            PostgreSQLTransaction(connection).add(tally)
+                    if counted is not None:
+                        counted.add(project_id, cycle.environment, record)
+            transaction.add(tally)
+            if counted is not None:
+                counted.write(datetime.now(timezone.utc))
 
     def _make_partitions(self, calls: Iterable[_Call]) -> None:
         days = {call.values[_AT] // _DAY for call in calls}

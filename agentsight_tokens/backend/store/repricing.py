@@ -13,6 +13,7 @@ from agentsight_tokens.calls import records as records_of
 from agentsight_tokens.usage import UsageRecord
 
 from .base import Transaction
+from .budget_counting import Counted
 from .tally import Tally
 
 __all__ = ["COST_COLUMNS", "reprice"]
@@ -44,8 +45,18 @@ def reprice(
     *,
     repriced_at: datetime,
     project_id: int,
+    counted: Counted | None,
 ) -> int:
-    """Give calls the cost of these records; return how many have changed."""
+    """
+    Give calls the cost of these records; return how many have changed.
+
+    Args:
+        transaction: Where.
+        records: The calls, with their new cost.
+        repriced_at: When.
+        project_id: Whose calls.
+        counted: The project's budgets, whose windows follow; alerts that were given stay.
+    """
     changed = 0
     at = microseconds(repriced_at)
     tally = Tally()
@@ -59,11 +70,15 @@ def reprice(
         costs = {name: getattr(record, name) for name in COST_COLUMNS}
         transaction.run(_KEEP, (at, *call))
         transaction.run(_CHANGE, (*costs.values(), *call))
-        tally.add(project_id, environment, old, sign=-1)
-        tally.add(project_id, environment, msgspec.structs.replace(old, **costs))
+        new = msgspec.structs.replace(old, **costs)
+        for sums in (tally,) if counted is None else (tally, counted):
+            sums.add(project_id, environment, old, sign=-1)
+            sums.add(project_id, environment, new)
         changed += 1
         if changed % _CALLS_A_TALLY == 0:
             transaction.add(tally)
             tally = Tally()
     transaction.add(tally)
+    if counted is not None:
+        counted.write(repriced_at)
     return changed

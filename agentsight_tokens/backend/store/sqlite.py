@@ -20,6 +20,7 @@ from agentsight_tokens.forks import ForkGuard
 from agentsight_tokens.usage import UsageRecord
 
 from .base import DEFAULT_PROJECT_ID, ProjectReader
+from .budget_counting import Counting
 from .cycle_row import cycle_values
 from .dialect import SQLITE
 from .group_commit import Batch, GroupCommit
@@ -59,6 +60,7 @@ class SQLiteStore:
         self._path = path
         self._lock = RLock()
         self._commits = GroupCommit(self._commit)
+        self._counting = Counting(SQLITE)
         self._readers: LifoQueue[sqlite3.Connection] = LifoQueue()
         self._fork_guard = ForkGuard(self._lock)
         with self._lock:
@@ -141,7 +143,14 @@ class SQLiteStore:
             How many calls have changed.
         """
         with self.transaction() as transaction:
-            return reprice(transaction, records, repriced_at=repriced_at, project_id=project_id)
+            counted = self._counting.begin(transaction, [project_id])
+            return reprice(
+                transaction,
+                records,
+                repriced_at=repriced_at,
+                project_id=project_id,
+                counted=counted,
+            )
 
     def expire(self, before: datetime) -> int:
         """Forget the calls of all months that end before a time; see `Store.expire`."""
@@ -165,14 +174,23 @@ class SQLiteStore:
         # a call that was refused once is accepted now.
         try:
             with self.transaction() as transaction:
+                counted = self._counting.begin(transaction, {batch.project_id for batch in batches})
                 tally = Tally()
                 for batch in batches:
-                    self._insert(transaction, batch, tally)
+                    for cycle, record in self._insert(transaction, batch):
+                        tally.add(batch.project_id, cycle.environment, record)
+                        if counted is not None:
+                            counted.add(batch.project_id, cycle.environment, record)
                 transaction.add(tally)
+                if counted is not None:
+                    counted.write(datetime.now(timezone.utc))
         except _UNSTORABLE as error:
             raise UnstorableError(str(error)) from error
 
-    def _insert(self, transaction: SQLiteTransaction, batch: Batch, tally: Tally) -> None:
+    def _insert(
+        self, transaction: SQLiteTransaction, batch: Batch
+    ) -> list[tuple[Cycle, UsageRecord]]:
+        """Insert a batch; return the calls that were not there."""
         project_id, cycles = batch
         expired = self._expired(transaction, cycles, project_id)
         found = [
@@ -196,8 +214,7 @@ class SQLiteStore:
             }
             by_id = {record.id: (cycle, record) for cycle, record in reversed(found)}
             found = [by_id[id] for id in new]
-        for cycle, record in found:
-            tally.add(project_id, cycle.environment, record)
+        return found
 
     def _expired(
         self, transaction: SQLiteTransaction, cycles: Sequence[Cycle], project_id: int

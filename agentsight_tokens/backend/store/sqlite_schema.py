@@ -10,6 +10,7 @@ from agentsight_tokens.calls import CALL_COLUMNS, SUMMARY_COLUMNS, calls_table, 
 from agentsight_tokens.errors import StorageError
 
 from .base import DEFAULT_PROJECT_ID
+from .budget_tables import BUDGET_TABLES
 from .cycle_row import CYCLE_COLUMNS
 from .repricing import COST_COLUMNS
 from .rollup import (
@@ -27,7 +28,7 @@ __all__ = ["CALL_KEY", "prepare"]
 CALL_KEY: Final = ("project_id", "id")
 """A project takes each record id once; what another one has taken is no concern of it."""
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _calls: Final = calls_table(
     "number INTEGER PRIMARY KEY",
     "project_id INTEGER NOT NULL",
@@ -72,6 +73,7 @@ _TABLES: Final = (
   project_id INTEGER NOT NULL, conversation_id TEXT NOT NULL, first_at INTEGER NOT NULL,
   last_at INTEGER NOT NULL, {", ".join(f"{name} TEXT" for name in CONVERSATION_FACTS)}, {_SUMS},
   PRIMARY KEY ({", ".join(CONVERSATION_KEY)})) STRICT""",
+    *BUDGET_TABLES,
 )
 _DEFAULT_ROW: Final = str(DEFAULT_PROJECT_ID)
 _CHANGED_SINCE: Final[tuple[dict[str, tuple[str, str]], ...]] = (
@@ -81,8 +83,12 @@ _CHANGED_SINCE: Final[tuple[dict[str, tuple[str, str]], ...]] = (
         "calls": (_DEFAULT_ROW, ", ".join(("number", "cycle_key", "environment", *CALL_COLUMNS))),
     },
     {"hourly_usage": ("project_id", ", ".join((*HOURLY_KEY[1:], *SUMMARY_COLUMNS)))},
+    {},
 )
 """By version: the tables that are another way now, their project and their other columns."""
+
+_ADDED_UP_SINCE: Final = 2
+"""The version whose tables of sums are those of this one."""
 
 _CALLS_A_TALLY: Final = 10_000
 _INDEXES: Final = (
@@ -139,7 +145,8 @@ def _bring_up(connection: sqlite3.Connection, version: int) -> None:
         connection.execute(f"DROP TABLE old_{table}")
     for statement in (*_INDEXES, *_DEFAULTS, f"PRAGMA user_version = {_VERSION}"):
         connection.execute(statement)
-    _add_up(connection, SUMMARY_COLUMNS if version else ())
+    if version < _ADDED_UP_SINCE:
+        _add_up(connection, SUMMARY_COLUMNS if version else ())
 
 
 def _add_up(connection: sqlite3.Connection, known: Sequence[str]) -> None:

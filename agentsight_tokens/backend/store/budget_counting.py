@@ -1,0 +1,323 @@
+"""
+Counting calls in the server's budgets, in the transaction that takes the calls.
+
+Calls are summed by whose they are and by window first, so that a budget costs a row for each of
+its keys and windows that a batch has calls of, however many calls these are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from agentsight_tokens.calls import SUMMARY_COLUMNS, SUMS, microseconds
+from agentsight_tokens.usage import UsageRecord
+
+from .base import Transaction
+from .budget_alerts import Reached, give_alerts
+from .budget_usage import (
+    EVER,
+    BudgetUsage,
+    Place,
+    Reads,
+    UsageSums,
+    add_usage,
+    usage_between,
+    usage_of_row,
+)
+from .dialect import Dialect
+from .server_budget import BUDGET_COLUMNS, EACH, ServerBudget, budget_of_row
+
+__all__ = ["Counted", "Counting", "budgets_of", "count_anew", "lock_budgets", "reached_now"]
+
+_MICROSECONDS: Final = 1_000_000
+_LOCK: Final = 0x6167_6562 << 32
+"""Added to a project: of those who count its calls, shared, and of who changes its budgets."""
+
+_SUMMED: Final = (
+    "calls",
+    "unreported_calls",
+    "unpriced_calls",
+    "estimated_calls",
+    "cost_micro_usd",
+    "cost_rest_pico_usd",
+    "total_tokens",
+    "embedding_tokens",
+)
+_SUMS: Final = ", ".join(SUMS[SUMMARY_COLUMNS.index(name)] for name in _SUMMED)
+
+
+class _Known(NamedTuple):
+    """The budgets of a project, as of a version of them."""
+
+    version: int
+    budgets: tuple[ServerBudget, ...]
+
+
+def lock_budgets(
+    transaction: Transaction, dialect: Dialect, project_ids: Iterable[int], *, is_change: bool
+) -> None:
+    """
+    Keep a project's budgets as they are until the transaction ends.
+
+    Before any row is touched, so that nobody who waits here keeps others waiting elsewhere. In
+    SQLite one transaction writes at a time.
+
+    Args:
+        transaction: Which of them.
+        dialect: Its SQL.
+        project_ids: Whose budgets.
+        is_change: Whether they are to be changed: nobody counts calls meanwhile, and what is in
+            the store is all that the changed budget has not been told of.
+    """
+    if dialect.name != "postgresql":
+        return
+    function = "pg_advisory_xact_lock" if is_change else "pg_advisory_xact_lock_shared"
+    for project_id in sorted(project_ids):
+        transaction.rows(f"SELECT {function}(?)", (_LOCK + project_id,))
+
+
+def budgets_of(reads: Reads, project_id: int) -> tuple[ServerBudget, ...]:
+    """Return the budgets of a project, the oldest first."""
+    rows = reads.rows(
+        f"SELECT {', '.join(BUDGET_COLUMNS)} FROM budgets WHERE project_id = ? "  # noqa: S608  # our own names
+        "ORDER BY created_at, id",
+        (project_id,),
+    )
+    return tuple(map(budget_of_row, rows))
+
+
+class Counting:
+    """Counts the calls of a store's transactions; budgets are read when they have changed."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._known: dict[int, _Known] = {}
+
+    def begin(self, transaction: Transaction, project_ids: Iterable[int]) -> Counted | None:
+        """
+        Begin to count for some projects, before anything else is done in a transaction.
+
+        Returns:
+            What takes the calls; None if none of these projects has a budget.
+        """
+        ids = sorted({*project_ids})
+        lock_budgets(transaction, self._dialect, ids, is_change=False)
+        versions = transaction.rows(
+            "SELECT project_id, version FROM budget_versions "  # noqa: S608  # marks only
+            f"WHERE project_id IN ({', '.join('?' * len(ids))})",
+            ids,
+        )
+        found = {}
+        for project_id, version in versions:
+            known = self._known.get(project_id)
+            if known is None or known.version != version:
+                known = _Known(version, budgets_of(transaction, project_id))
+                self._known[project_id] = known
+            if known.budgets:
+                found[project_id] = known.budgets
+        return Counted(transaction, self._dialect, found) if found else None
+
+
+class Counted:
+    """The sums of the calls of one transaction, until they are written."""
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        dialect: Dialect,
+        budgets: Mapping[int, Sequence[ServerBudget]],
+    ) -> None:
+        self._transaction = transaction
+        self._dialect = dialect
+        self._budgets = budgets
+        self._step = _step(each for of_project in budgets.values() for each in of_project)
+        self._columns = {
+            project_id: tuple({budget.column for budget in of_project})
+            for project_id, of_project in budgets.items()
+        }
+        self._sums: dict[tuple[int, str | None, str, int], BudgetUsage] = {}
+
+    def add(
+        self, project_id: int, environment: str | None, record: UsageRecord, *, sign: int = 1
+    ) -> None:
+        """Take a call into the sums; a sign of -1 takes it away."""
+        columns = self._columns.get(project_id)
+        if columns is None:
+            return
+        usage = BudgetUsage.of(record)
+        if sign < 0:
+            usage = BudgetUsage().less(usage)
+        at = 0
+        if self._step is not None:
+            at = microseconds(record.at) // (self._step * _MICROSECONDS) * self._step
+        for column in columns:
+            key = _key_of(record, environment, column)
+            if key is not None:
+                place = (project_id, column, key, at)
+                sums = self._sums.get(place)
+                self._sums[place] = usage if sums is None else sums.plus(usage)
+
+    def write(self, at: datetime) -> None:
+        """Add everything to the windows, and give the alerts of the levels that it reaches."""
+        sums = self._by_window()
+        budgets = {
+            (project_id, budget.id): budget
+            for project_id, of_project in self._budgets.items()
+            for budget in of_project
+        }
+        reached: list[Reached] = []
+        sliding: dict[tuple[int, str], set[str]] = {}
+        for place, usage in add_usage(self._transaction, self._dialect, sums).items():
+            budget = budgets[place.project_id, place.budget_id]
+            if budget.span.period != "rolling":
+                reached += _reached(budget, place, usage, usage.less(sums[place]))
+            elif place.start == EVER and _is_near(budget, usage):
+                sliding.setdefault((place.project_id, place.budget_id), set()).add(place.key)
+        for (project_id, budget_id), keys in sliding.items():
+            starts: dict[str, list[int]] = {key: [] for key in keys}
+            for place in sums:
+                if place[:2] == (project_id, budget_id) and place.start != EVER:
+                    starts.get(place.key, []).append(place.start)
+            budget = budgets[project_id, budget_id]
+            reached += _reached_sliding(self._transaction, project_id, budget, starts)
+        give_alerts(self._transaction, self._dialect, reached, at)
+
+    def _by_window(self) -> UsageSums:
+        """Turn the sums by column into those of the budgets' windows."""
+        found: dict[tuple[int, str | None], dict[str, list[tuple[int, BudgetUsage]]]] = {}
+        for (project_id, column, key, at), usage in self._sums.items():
+            of_key = found.setdefault((project_id, column), {}).setdefault(key, [])
+            of_key.append((at, usage))
+        sums = UsageSums()
+        for project_id, budgets in self._budgets.items():
+            for budget in budgets:
+                by_key = found.get((project_id, budget.column), {})
+                for key in by_key if budget.value == EACH else {budget.value} & by_key.keys():
+                    for at, usage in by_key[key]:
+                        sums.put(project_id, budget, key, at, usage)
+        return sums
+
+
+def count_anew(
+    transaction: Transaction, dialect: Dialect, project_id: int, budget: ServerBudget, now: datetime
+) -> None:
+    """Count for a new budget what is in the store, from its current window on."""
+    condition, values = "project_id = ?", list[object]([project_id])
+    if budget.counts_since is not None:
+        condition += " AND at >= ?"
+        values.append(microseconds(budget.counts_since))
+    if budget.column is not None and budget.value != EACH:
+        condition += f" AND {budget.column} = ?"
+        values.append(budget.value)
+    at = "0"
+    if budget.span.step_seconds is not None:
+        step = budget.span.step_seconds * _MICROSECONDS
+        at = f"at / {step} * {budget.span.step_seconds}"
+    key = f"'{EACH}'" if budget.column is None else budget.column
+    rows = transaction.rows(
+        f"SELECT {at}, {key}, {_SUMS} FROM calls WHERE {condition} GROUP BY 1, 2",  # noqa: S608  # our own names
+        values,
+    )
+    sums = UsageSums()
+    for moment, found, *amounts in rows:
+        if found is not None:
+            *head, tokens, embedded = amounts
+            usage = usage_of_row((*head, tokens + embedded))
+            sums.put(project_id, budget, found, moment, usage)
+    add_usage(transaction, dialect, sums)
+    give_alerts(transaction, dialect, reached_now(transaction, project_id, budget, now), now)
+
+
+def reached_now(
+    reads: Reads, project_id: int, budget: ServerBudget, now: datetime
+) -> list[Reached]:
+    """Return the levels that the current window of each key, or a later one, has reached."""
+    window = budget.span
+    start = window.stored_start(int(now.timestamp()))
+    found: list[Reached] = []
+    for key, usage in usage_between(
+        reads, project_id, budget.id, first=start - window.reach_seconds
+    ).items():
+        if window.period == "rolling":
+            found += _reached_by_slices(project_id, budget, key, usage, since=start)
+            continue
+        for each, of_window in usage.items():
+            place = Place(project_id, budget.id, key, each)
+            found += _reached(budget, place, of_window, BudgetUsage())
+    return found
+
+
+def _reached(
+    budget: ServerBudget, place: Place, after: BudgetUsage, before: BudgetUsage
+) -> Iterator[Reached]:
+    for each in budget.thresholds:
+        used = after.amount(each.unit)
+        if before.amount(each.unit) < each.amount <= used:
+            yield Reached(place.project_id, budget, place.key, place.start, each, used)
+
+
+def _reached_sliding(
+    reads: Reads, project_id: int, budget: ServerBudget, added: Mapping[str, Sequence[int]]
+) -> Iterator[Reached]:
+    """Return the levels that are reached by windows with slices to which something was added."""
+    reach = budget.span.reach_seconds
+    starts = [start for each in added.values() for start in each]
+    slices = usage_between(
+        reads,
+        project_id,
+        budget.id,
+        first=min(starts) - reach,
+        last=max(starts) + reach,
+        keys=added,
+    )
+    for key, usage in slices.items():
+        last = max(added[key]) + reach
+        found = _reached_by_slices(project_id, budget, key, usage, since=min(added[key]))
+        yield from (each for each in found if each.start <= last)
+
+
+def _reached_by_slices(
+    project_id: int,
+    budget: ServerBudget,
+    key: str,
+    slices: Mapping[int, BudgetUsage],
+    *,
+    since: int,
+) -> Iterator[Reached]:
+    """Return the levels that windows have reached whose newest slice has usage and is not earlier."""
+    reach = budget.span.reach_seconds
+    if budget.counts_since is not None:  # the windows before were over when it was made
+        since = max(since, int(budget.counts_since.timestamp()) + reach)
+    for newest in slices:
+        if newest >= since:
+            used = BudgetUsage()
+            for start, usage in slices.items():
+                if newest - reach <= start <= newest:
+                    used = used.plus(usage)
+            yield from _reached(
+                budget, Place(project_id, budget.id, key, newest), used, BudgetUsage()
+            )
+
+
+def _is_near(budget: ServerBudget, ever: BudgetUsage) -> bool:
+    """Return whether any window may have reached a level, from what all of them have used."""
+    return any(ever.amount(each.unit) >= each.amount for each in budget.thresholds)
+
+
+def _key_of(record: UsageRecord, environment: str | None, column: str | None) -> str | None:
+    """Return whose a call is, by a column of the calls."""
+    if column is None:
+        return EACH
+    if column == "environment":
+        return environment
+    key: str | None = getattr(record if column in {"model", "provider"} else record.scope, column)
+    return key
+
+
+def _step(budgets: Iterable[ServerBudget]) -> int | None:
+    """Return a length at whose multiples alone windows of any of these budgets begin."""
+    steps = [step for step in (each.span.step_seconds for each in budgets) if step is not None]
+    return math.gcd(*steps) if steps else None
