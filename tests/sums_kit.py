@@ -64,7 +64,8 @@ def _groups(reader: Reader, table: str) -> list[tuple[tuple[str, ...], str]]:
     else:
         date = f"date_trunc('month', timezone('UTC', to_timestamp(({day}) / 1000000)))"
         month = f"CAST(EXTRACT(epoch FROM {date}) AS BIGINT) * 1000000"
-    return [
+    hourly = ("project_id", "'status'", "'hour'", start("3600000000"), "status")
+    return [(hourly, "1 = 1")] + [
         (("project_id", f"'{name}'", f"'{period}'", time, f"COALESCE({name}, '')"), "1 = 1")
         for name in ROLLED_DIMENSIONS
         for period, time in (("day", day), ("month", month))

@@ -63,21 +63,24 @@ def test_a_conversation_tells_who_when_and_how_much(store: Store) -> None:
     assert row.usage.unpriced_calls == row.usage.unreported_calls == 1
 
 
-def test_the_user_of_several_is_nobody(store: Store) -> None:
-    """A conversation whose calls name several users, or none, has no user."""
+def test_the_user_is_the_latest_one(store: Store) -> None:
+    """A conversation has the user of its latest call that names one, whatever is selected."""
     keep(
         store,
         call(1, scope=Scope(conversation_id="both", user_id="ana")),
-        call(1, scope=Scope(conversation_id="both", user_id="ben")),
+        call(2, scope=Scope(conversation_id="both", user_id="ben")),
+        call(3, conversation="both"),
         call(1, conversation="none"),
     )
 
-    assert {row.user_id for row in conversations(store).rows} == {None}
+    for where in ({}, {"model": "gpt-4o"}):
+        found = conversations(store, where=where).rows
+        assert {row.conversation_id: row.user_id for row in found} == {"both": "ben", "none": None}
 
 
 def test_orders(store: Store) -> None:
     """The newest, the costliest and the largest come first, each page by page."""
-    large = TokenUsage(embedding_tokens=900)
+    large = TokenUsage(input_tokens=900)
     keep(
         store,
         call(1, conversation="large", usage=large, cost_pico_usd=None),
@@ -89,6 +92,21 @@ def test_orders(store: Store) -> None:
         assert names(store, "newest", limit=limit) == ["new", "costly", "large"]
         assert names(store, "costliest", limit=limit) == ["costly", "new", "large"]
         assert names(store, "largest", limit=limit) == ["large", "new", "costly"]
+        assert names(store, "largest", limit=limit, status="ok") == ["large", "new", "costly"]
+        assert names(store, "costliest", limit=limit, status="ok") == ["costly", "new", "large"]
+
+
+def test_times_select_conversations_by_their_last_call(store: Store) -> None:
+    """A conversation is of the time at which it ended, and counted whole."""
+    keep(store, call(1), call(5), call(3, conversation="d"), call(9, conversation="e"))
+    span = {"since": AT + timedelta(seconds=4), "until": AT + timedelta(seconds=9)}
+
+    for order in CONVERSATION_ORDERS:
+        [row] = conversations(store, where=span, order=order).rows
+        assert (row.conversation_id, row.usage.input_tokens) == ("c", 6)
+    [row] = conversations(store, where={**span, "model": "gpt-4o"}).rows
+    assert (row.conversation_id, row.usage.input_tokens) == ("c", 5)
+    assert names(store, "newest", session_id="d") == ["d"]
 
 
 def test_filters_select_calls_of_conversations(store: Store) -> None:
@@ -102,7 +120,7 @@ def test_filters_select_calls_of_conversations(store: Store) -> None:
     assert names(store, "newest", environment="production") == ["e"]
 
 
-COSTS = st.sampled_from([None, 0, 1, 999_999, 1_000_000, 1_500_000, 2**62])
+COSTS = st.sampled_from([None, 0, 10**6, 2 * 10**6, 10**12, 2**42 * 10**6])
 
 
 @settings(
@@ -132,6 +150,7 @@ def test_pages_are_the_list_cut_up(
 
     paged = names(of_project, order, limit=limit)
 
+    assert paged == names(of_project, order, limit=limit, status="ok")
     assert paged == [row.conversation_id for row in conversations(of_project, order=order).rows]
     assert sorted(paged) == sorted({name for name, _, _ in facts})
     rows = {row.conversation_id: row for row in conversations(of_project, order=order).rows}

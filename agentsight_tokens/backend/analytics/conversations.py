@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from agentsight_tokens.backend.store import Reader
-from agentsight_tokens.calls import microseconds, summary_columns, summary_of_row
+from agentsight_tokens.calls import SUMMARY_COLUMNS, summary_columns, summary_of_row
 from agentsight_tokens.errors import InvalidQueryError
 from agentsight_tokens.summary import UsageSummary
 
@@ -25,29 +26,33 @@ __all__ = [
 ]
 
 ConversationOrder = Literal["newest", "costliest", "largest"]
-"""By the last call, by cost, or by tokens, embedded ones included; the most first."""
+"""By the last call, by cost to the micro-USD, or by total tokens; the most first."""
 
 CONVERSATION_ORDERS: Final[tuple[ConversationOrder, ...]] = get_args(ConversationOrder)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_PICO_PER_MICRO: Final = 1_000_000
-_MICRO: Final = (
-    "CAST(COALESCE(SUM(cost_pico_usd / 1000000), 0) AS BIGINT)"
-    " + CAST(COALESCE(SUM(cost_pico_usd % 1000000), 0) AS BIGINT) / 1000000"
+_OF_CONVERSATION: Final = frozenset(
+    {"conversation_id", "session_id", "user_id", "org_id", "environment", "since", "until"}
 )
-_REST: Final = "CAST(COALESCE(SUM(cost_pico_usd % 1000000), 0) AS BIGINT) % 1000000"
-_TOKENS: Final = "CAST(COALESCE(SUM(total_tokens + embedding_tokens), 0) AS BIGINT)"
+"""The filters that the table of conversations answers; the others ask the calls."""
+
 _ORDERED_BY: Final[dict[ConversationOrder, tuple[str, ...]]] = {
-    "newest": ("MAX(at)", "conversation_id"),
-    "costliest": (_MICRO, _REST, "conversation_id"),
-    "largest": (_TOKENS, "conversation_id"),
+    "newest": ("last_at",),
+    "costliest": ("cost_micro_usd", "last_at"),
+    "largest": ("total_tokens", "last_at"),
+}
+_OF_CALLS: Final = {
+    "last_at": "MAX(at)",
+    "cost_micro_usd": "CAST(COALESCE(SUM(cost_pico_usd / 1000000), 0) AS BIGINT)",
+    "total_tokens": "CAST(COALESCE(SUM(total_tokens), 0) AS BIGINT)",
 }
 _SHAPES: Final[dict[ConversationOrder, Any]] = {
     "newest": tuple[int, str],
     "costliest": tuple[int, int, str],
-    "largest": tuple[int, str],
+    "largest": tuple[int, int, str],
 }
 _MOST_CYCLES: Final = 500
+_TIME: Final = re.compile(r"\bat\b")
 
 
 class ConversationSummary(NamedTuple):
@@ -55,7 +60,7 @@ class ConversationSummary(NamedTuple):
 
     conversation_id: str
     user_id: str | None
-    """The user; None where the calls name none, or several."""
+    """Whom the latest of its calls that names a user has named."""
     first_at: datetime
     last_at: datetime
     """When the first and the last of the calls ended."""
@@ -93,9 +98,12 @@ def conversations(
     cursor: str | None = None,
 ) -> Page[ConversationSummary]:
     """
-    Return some of the conversations, and what the calls that a filter selects used in each.
+    Return some of the conversations.
 
-    One that has new calls moves to the front of its order; the others stay where they are.
+    Times select them by their last call, and user, session, org and environment by the latest
+    call that names one; they are then counted whole. Any other filter selects calls, and of each
+    conversation only these are counted. One that has new calls moves to the front of its order;
+    the others stay where they are.
 
     Args:
         reader: Where the calls are.
@@ -114,13 +122,16 @@ def conversations(
     checked_limit(limit)
     kind = f"conversations by {order}"
     after = position_of(cursor, kind, _SHAPES[order])
-    found = _summaries(reader, where or {}, order, after, limit + 1)
-    return page_of(found, limit, kind, lambda summary: _position(summary, order))
+    filters = {name: value for name, value in (where or {}).items() if value is not None}
+    search = _whole if filters.keys() <= _OF_CONVERSATION else _of_calls
+    found = search(reader, filters, order, after, limit + 1)
+    page = page_of(found, limit, kind, lambda each: each.position)
+    return Page(tuple(each.summary for each in page.rows), page.next_cursor)
 
 
 def conversation(reader: Reader, conversation_id: str) -> Conversation | None:
     """Return a conversation with its cycles, or None if the store has no call of it."""
-    found = _summaries(reader, {"conversation_id": conversation_id}, "newest", None, 1)
+    found = _whole(reader, {"conversation_id": conversation_id}, "newest", None, 1)
     if not found:
         return None
     condition, values = condition_of(reader, {"conversation_id": conversation_id})
@@ -138,44 +149,133 @@ def conversation(reader: Reader, conversation_id: str) -> Conversation | None:
         "ORDER BY MAX(at) DESC, cycle_key DESC LIMIT ?",
         [conversation_id, *values, _MOST_CYCLES],
     )
-    return Conversation(found[0], tuple(map(_cycle, rows)), count)
+    return Conversation(found[0].summary, tuple(map(_cycle, rows)), count)
 
 
-def _summaries(
+class _Found(NamedTuple):
+    position: tuple[Any, ...]
+    """Where it stands in the order that was asked for."""
+    summary: ConversationSummary
+
+
+def _whole(
     reader: Reader,
     where: Mapping[str, Any],
     order: ConversationOrder,
     after: tuple[Any, ...] | None,
     limit: int,
-) -> list[ConversationSummary]:
+) -> list[_Found]:
+    """Return conversations from their own table."""
     condition, values = condition_of(reader, where)
+    condition = _TIME.sub("last_at", condition)  # the time of a conversation is its end
     columns = _ORDERED_BY[order]
+    if len(columns) > 1:
+        bound = _bound(reader, condition, values, columns, after, limit)
+        if bound is not None:
+            found = _rows(
+                reader,
+                f"{condition} AND ({', '.join(columns)}) >= (?, ?)",
+                [*values, *bound],
+                columns,
+                after,
+                limit,
+            )
+            if len(found) == limit:
+                return found
+    return _rows(reader, condition, values, columns, after, limit)
+
+
+def _bound(  # a query's parts
+    reader: Reader,
+    condition: str,
+    values: list[Any],
+    columns: tuple[str, ...],
+    after: tuple[Any, ...] | None,
+    limit: int,
+) -> tuple[Any, ...] | None:
+    """
+    Return where the last row stands that is asked for, its name aside.
+
+    An index has all that it takes to find that, so that only few whole rows are then read.
+    """
+    names = ", ".join(columns)
+    if after is not None:
+        condition += f" AND ({names}) <= (?, ?)"
+        values = [*values, *after[:2]]
+    found = reader.rows(
+        f"SELECT {names} FROM conversations WHERE {condition} "  # noqa: S608  # our own names
+        f"ORDER BY {', '.join(f'{name} DESC' for name in columns)} LIMIT 1 OFFSET ?",
+        [*values, limit - 1],
+    )
+    return found[0] if found else None
+
+
+def _rows(  # a query's parts
+    reader: Reader,
+    condition: str,
+    values: list[Any],
+    columns: tuple[str, ...],
+    after: tuple[Any, ...] | None,
+    limit: int,
+) -> list[_Found]:
+    order = (*columns, "conversation_id")
+    if after is not None:
+        # The first part is what an index can find.
+        condition += f" AND {order[0]} <= ? AND ({', '.join(order)}) < ({_marks(order)})"
+        values = [*values, after[0], *after]
+    rows = reader.rows(
+        f"SELECT {', '.join(order)}, user_id, first_at, last_at, "  # noqa: S608  # our own names
+        f"{', '.join(SUMMARY_COLUMNS)} FROM conversations WHERE {condition} "
+        f"ORDER BY {', '.join(f'{name} DESC' for name in order)} LIMIT ?",
+        [*values, limit],
+    )
+    width = len(order)
+    return [_Found(row[:width], _summary(*row[width - 1 :])) for row in rows]
+
+
+def _of_calls(
+    reader: Reader,
+    where: Mapping[str, Any],
+    order: ConversationOrder,
+    after: tuple[Any, ...] | None,
+    limit: int,
+) -> list[_Found]:
+    """Return conversations with nothing but the calls that a filter selects."""
+    condition, values = condition_of(reader, where)
+    columns = [*(_OF_CALLS[name] for name in _ORDERED_BY[order]), "conversation_id"]
     behind = ""
     if after is not None:
-        behind = f"HAVING ({', '.join(columns)}) < ({', '.join('?' * len(columns))}) "
+        behind = f"HAVING ({', '.join(columns)}) < ({_marks(columns)}) "
         values += after
     rows = reader.rows(
-        "SELECT conversation_id, MIN(user_id), MAX(user_id), MIN(at), MAX(at), "  # noqa: S608  # our own names
-        f"{summary_columns()} FROM calls WHERE {condition} AND conversation_id IS NOT NULL "
-        f"GROUP BY conversation_id {behind}"
+        f"SELECT {', '.join(columns)}, MIN(at), MAX(at), {summary_columns()} "  # noqa: S608  # our own names
+        f"FROM calls WHERE {condition} AND conversation_id <> '' GROUP BY conversation_id {behind}"
         f"ORDER BY {', '.join(f'{column} DESC' for column in columns)} LIMIT ?",
         [*values, limit],
     )
-    return [
-        ConversationSummary(
-            id, first if first == last else None, _at(begun), _at(ended), summary_of_row(sums)
+    width = len(columns)
+    ids = [row[width - 1] for row in rows]
+    users = dict(
+        reader.rows(
+            f"SELECT conversation_id, user_id FROM conversations "  # noqa: S608  # our own names
+            f"WHERE conversation_id IN ({_marks(ids) or 'NULL'})",
+            ids,
         )
-        for id, first, last, begun, ended, *sums in rows
+    )
+    return [
+        _Found(row[:width], _summary(row[width - 1], users.get(row[width - 1]), *row[width:]))
+        for row in rows
     ]
 
 
-def _position(summary: ConversationSummary, order: ConversationOrder) -> tuple[Any, ...]:
-    if order == "newest":
-        return microseconds(summary.last_at), summary.conversation_id
-    usage = summary.usage
-    if order == "costliest":
-        return *divmod(usage.cost_pico_usd, _PICO_PER_MICRO), summary.conversation_id
-    return usage.total_tokens + usage.embedding_tokens, summary.conversation_id
+def _summary(
+    id: str, user_id: str | None, first: int, last: int, *sums: int
+) -> ConversationSummary:
+    return ConversationSummary(id, user_id, _at(first), _at(last), summary_of_row(sums))
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _cycle(row: tuple[Any, ...]) -> CycleSummary:

@@ -110,7 +110,9 @@ def _calls(
 ) -> list[tuple[tuple[str | None, ...], _Call]]:
     condition, values = condition_of(reader, where)
     has_period = bool({*map(key_of, keys)} & {*PERIODS})
-    segments = offsets(reader, condition, values, zone) if has_period else []
+    segments = offsets(
+        reader, where.get("since"), where.get("until"), zone if has_period else timezone.utc
+    )
     columns = [expression(key, segments, reader.dialect) for key in keys]
     columns += ["conversation_id", "duration_seconds", "time_to_first_token_seconds"]
     columns += ["output_tokens", "cost_pico_usd", "status"]

@@ -7,12 +7,10 @@ from datetime import timezone, tzinfo
 from typing import Any, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
-from agentsight_tokens.calls import summarise, summary_columns, summary_of_row
+from agentsight_tokens.calls import SUMMARY_COLUMNS, summary_of_row
 from agentsight_tokens.summary import UsageSummary
 
-from .dimensions import PERIODS, key_of
-from .filters import condition_of
-from .zones import expression, offsets
+from .sums import sums_by
 
 __all__ = ["UsageGroup", "UsageReport", "usage_by"]
 
@@ -26,7 +24,7 @@ class UsageGroup(NamedTuple):
 
 
 class UsageReport(NamedTuple):
-    """Usage by group, and the sum of all groups."""
+    """Usage by group, and the sum of all groups, also of those beyond the limit."""
 
     by: tuple[str, ...]
     """The keys, in the order of each group's values: `conversation_id`, `day`, ..."""
@@ -35,11 +33,12 @@ class UsageReport(NamedTuple):
 
 
 def usage_by(
-    store: Reader,
+    reader: Reader,
     by: Sequence[str],
     *,
     where: Mapping[str, Any] | None = None,
     zone: tzinfo = timezone.utc,
+    limit: int | None = None,
 ) -> UsageReport:
     """
     Add up the calls that a filter selects, group by group.
@@ -47,34 +46,16 @@ def usage_by(
     Groups come in the order of time where time is a dimension, else the costliest first.
 
     Args:
-        store: Where the calls are.
+        reader: Where the calls are.
         by: Names or keys of `DIMENSIONS`.
         where: The filter, as `calls.selection` takes it, and `environment`.
         zone: The time zone in which hours and days begin.
+        limit: How many groups to return at most; all when not given.
 
     Raises:
         InvalidScopeError: For an unknown dimension or filter.
     """
-    keys = tuple(dict.fromkeys(key_of(name) for name in by))
-    condition, values = condition_of(store, where or {})
-    segments = offsets(store, condition, values, zone) if set(keys) & set(PERIODS) else []
-    columns = [expression(key, segments, store.dialect) for key in keys]
-    rows = store.rows(
-        f"SELECT {', '.join([*columns, summary_columns()])} FROM calls WHERE {condition}"  # noqa: S608  # our own names
-        + (f" GROUP BY {', '.join(str(i + 1) for i in range(len(keys)))}" if keys else ""),
-        values,
-    )
-    groups = [UsageGroup(row[: len(keys)], summary_of_row(row[len(keys) :])) for row in rows]
-    groups.sort(key=_by_time if set(keys) & set(PERIODS) else _by_cost)
-    total = summarise([row[len(keys) :] for row in rows], {})
-    return UsageReport(keys, tuple(groups), total)
-
-
-def _by_time(group: UsageGroup) -> tuple[Any, ...]:
-    return tuple((value is None, value or "") for value in group.key)
-
-
-def _by_cost(group: UsageGroup) -> tuple[Any, ...]:
-    usage = group.usage
-    tokens = usage.total_tokens + usage.embedding_tokens
-    return -usage.cost_pico_usd, -tokens, -usage.request_count, _by_time(group)
+    found = sums_by(reader, by, where=where, zone=zone, limit=limit)
+    width = len(SUMMARY_COLUMNS)
+    groups = [UsageGroup(key, summary_of_row(sums[:width])) for key, sums in found.groups]
+    return UsageReport(found.by, tuple(groups), summary_of_row(found.total[:width]))

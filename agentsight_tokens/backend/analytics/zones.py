@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone, tzinfo
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.backend.store.dialect import Dialect
+from agentsight_tokens.backend.store.rollup import DAY, HOURLY_DIMENSION
 from agentsight_tokens.calls import microseconds
 
 from .dimensions import PERIODS
@@ -15,6 +16,9 @@ from .dimensions import PERIODS
 __all__ = ["Segment", "expression", "offsets"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_SECONDS_TO_1970: Final = 62_135_596_800
+"""From the beginning of the year 1."""
+
 _OFFSET_STEP: Final = timedelta(days=6)
 """No zone of the tz database (2026) changes its offset twice in so short a time."""
 
@@ -27,23 +31,34 @@ class Segment(NamedTuple):
     offset: timedelta
 
 
-def expression(key: str, segments: Sequence[Segment], dialect: Dialect) -> str:
-    """Return the SQL of a dimension; periods are cut in the zone's own time."""
+def expression(key: str, segments: Sequence[Segment], dialect: Dialect, *, time: str = "at") -> str:
+    """
+    Return the SQL of a dimension; periods are cut in the zone's own time.
+
+    Args:
+        key: A column, or one of `PERIODS`.
+        segments: The zone's offsets.
+        dialect: The database's SQL.
+        time: The column of the time, in microseconds since 1970 UTC.
+    """
     if key not in PERIODS:
-        return key
-    seconds = _by_segment(segments, lambda offset: str(offset // timedelta(seconds=1)))
-    local = dialect.period(key, f"at / 1000000 + {seconds}")
+        return f"NULLIF({key}, '')"  # a name that is empty names nothing
+    seconds = _by_segment(time, segments, lambda offset: str(offset // timedelta(seconds=1)))
+    # Counted from the year 1: a division of what is negative would round up.
+    local = dialect.period(
+        key, f"({time} + {_SECONDS_TO_1970}000000) / 1000000 - {_SECONDS_TO_1970} + {seconds}"
+    )
     if key != "hour":
         return local
     # Where clocks are set back, only the offset tells the two hours apart.
-    return f"{local} || {_by_segment(segments, _offset_text)}"
+    return f"{local} || {_by_segment(time, segments, _offset_text)}"
 
 
-def _by_segment(segments: Sequence[Segment], sql_of: Callable[[timedelta], str]) -> str:
+def _by_segment(time: str, segments: Sequence[Segment], sql_of: Callable[[timedelta], str]) -> str:
     *earlier, last = segments
     if not earlier:
         return sql_of(last.offset)
-    cases = " ".join(f"WHEN at < {s.until} THEN {sql_of(s.offset)}" for s in earlier)
+    cases = " ".join(f"WHEN {time} < {s.until} THEN {sql_of(s.offset)}" for s in earlier)
     return f"CASE {cases} ELSE {sql_of(last.offset)} END"
 
 
@@ -53,15 +68,29 @@ def _offset_text(offset: timedelta) -> str:
     return f"'{sign}{minutes // 60:02}:{minutes % 60:02}'"
 
 
-def offsets(store: Reader, condition: str, values: Sequence[Any], zone: tzinfo) -> list[Segment]:
-    """Return the offsets of a zone over the time that the selected calls span."""
-    [(first, last)] = store.rows(
-        f"SELECT MIN(at), MAX(at) FROM calls WHERE {condition}",  # noqa: S608  # as above
-        values,
+def offsets(
+    reader: Reader, since: datetime | None, until: datetime | None, zone: tzinfo
+) -> list[Segment]:
+    """
+    Return the offsets of a zone over a time.
+
+    Args:
+        reader: Where the calls are.
+        since: When the time begins; with the first call if None.
+        until: When it ends; with the last call if None.
+        zone: The zone.
+    """
+    if zone is timezone.utc:
+        return [Segment(None, timedelta())]
+    days = f"FROM dimension_usage WHERE dimension = '{HOURLY_DIMENSION}' AND period = 'day'"
+    [(first, last)] = reader.rows(
+        f"SELECT (SELECT MIN(start) {days}), (SELECT MAX(start) {days})"  # our own names
     )
     if first is None:
         return [Segment(None, timedelta())]
-    return list(_segments(_at(first), _at(last), zone))
+    begins, ends = _at(first), _at(last + DAY - 1)
+    since, until = max(since or begins, begins), min(until or ends, ends)
+    return list(_segments(since, max(since, until), zone))
 
 
 def _segments(first: datetime, last: datetime, zone: tzinfo) -> Iterator[Segment]:

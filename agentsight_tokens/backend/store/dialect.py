@@ -21,6 +21,8 @@ class Dialect(NamedTuple):
     periods: dict[str, str]
     """The name of a period by hour, day, week, month and year; {seconds} since 1970 stand in."""
 
+    by_code_point: str
+    """What follows a text that is to be ordered by its code points."""
     cut: str
     """A number that is not negative without its fraction; {number} stands in."""
 
@@ -59,6 +61,7 @@ SQLITE: Final = Dialect(
         "month": _sqlite("%Y-%m"),
         "year": _sqlite("%Y"),
     },
+    by_code_point="",
     cut="CAST({number} AS INTEGER)",
 )
 
@@ -73,5 +76,6 @@ POSTGRESQL: Final = Dialect(
         "month": _postgresql("YYYY-MM", "month"),
         "year": _postgresql("YYYY", "year"),
     },
+    by_code_point=' COLLATE "C"',
     cut="CAST(trunc({number}) AS BIGINT)",
 )

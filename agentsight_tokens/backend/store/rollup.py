@@ -4,7 +4,8 @@ The tables of sums, and the SQL that fills them: kept in the transaction that ta
 - `hourly_usage`: by hour, model, provider and environment. By the hour, and not by the day, so
   that days can be cut in the zones whose offset is whole hours.
 - `dimension_usage`: by UTC day and by UTC month, one dimension at a time. Dimensions together
-  would have nearly as many rows as there are calls.
+  would have nearly as many rows as there are calls. By the hour, too, for `status`, which has
+  the fewest values: all calls of a long time are added up from it.
 - `conversations`: by conversation, with when it began and ended and who took part.
 
 Sessions have no sums: a session is a conversation unless it is told apart, so that its sums
@@ -26,6 +27,7 @@ __all__ = [
     "DAY",
     "DIMENSION_KEY",
     "HOUR",
+    "HOURLY_DIMENSION",
     "HOURLY_KEY",
     "LONGEST_SECONDS",
     "ROLLED_DIMENSIONS",
@@ -63,9 +65,12 @@ HOURLY_KEY: Final[tuple[str, ...]] = ("project_id", "hour", "model", "provider",
 """`hour` is when it begins; what a call does not say is an empty text, for it is in the key."""
 
 DIMENSION_KEY: Final[tuple[str, ...]] = ("project_id", "dimension", "period", "start", "value")
-"""`dimension` is one of `ROLLED_DIMENSIONS`, `period` is day or month, `start` when it begins."""
+"""`dimension` is one of `ROLLED_DIMENSIONS`; `period` hour, day or month; `start` when it begins."""
 
 ROLLED_DIMENSIONS: Final[tuple[str, ...]] = (
+    "model",
+    "provider",
+    "environment",
     "user_id",
     "org_id",
     "agent",
@@ -78,6 +83,9 @@ ROLLED_DIMENSIONS: Final[tuple[str, ...]] = (
     "service_tier",
 )
 """The columns of calls that `dimension_usage` sums by."""
+
+HOURLY_DIMENSION: Final = "status"
+"""The one that it sums by the hour as well."""
 
 CONVERSATION_KEY: Final[tuple[str, ...]] = ("project_id", "conversation_id")
 

@@ -18,6 +18,7 @@ from .rollup import (
     DAY,
     DIMENSION_KEY,
     HOUR,
+    HOURLY_DIMENSION,
     HOURLY_KEY,
     LONGEST_SECONDS,
     ROLLED_DIMENSIONS,
@@ -32,23 +33,15 @@ _MONEY_AT: Final = 5
 """Where the three sums of money are among a call's numbers."""
 
 _usage_values: Final = attrgetter(*USAGE_FIELDS)
-_scope_of: Final = attrgetter("session_id", "user_id", "org_id", "agent", "feature")
-_names_of: Final = attrgetter(
-    "model",
-    "provider",
-    *(name for name in ROLLED_DIMENSIONS if name in UsageRecord.__struct_fields__),
-)
-_MEMBERS: Final = (
-    *(name for name in CONVERSATION_FACTS if name != "environment"),
-    "model",
-    "provider",
-    *(name for name in ROLLED_DIMENSIONS if name in UsageRecord.__struct_fields__),
-)
-"""The names that calls of one group have in common, beside project, hour and environment."""
+_scope_of: Final = attrgetter(*(name for name in CONVERSATION_FACTS if name != "environment"))
+_NAMES: Final = tuple(name for name in ROLLED_DIMENSIONS if name in UsageRecord.__struct_fields__)
+_names_of: Final = attrgetter(*_NAMES)
+_MEMBERS: Final = (*CONVERSATION_FACTS, *_NAMES)
+"""What calls of one group have in common, beside the project and the hour."""
 
 _DIMENSIONS: Final = tuple((name, _MEMBERS.index(name)) for name in ROLLED_DIMENSIONS)
-_MODEL: Final = _MEMBERS.index("model")
-_PROVIDER: Final = _MEMBERS.index("provider")
+_STATUS: Final = _MEMBERS.index(HOURLY_DIMENSION)
+_HOURLY: Final = tuple(_MEMBERS.index(name) for name in HOURLY_KEY[2:])
 
 _Numbers = tuple[int, ...]
 
@@ -88,17 +81,15 @@ class Tally:
         """Add a call; with the sign -1, take it away."""
         at = microseconds(record.at)
         scope = record.scope
-        facts = _scope_of(scope)
         numbers = _numbers(record)
         if sign < 0:
             numbers = tuple([-number for number in numbers])
-        self._groups[project_id, at - at % HOUR, environment, (*facts, *_names_of(record))].append(
-            numbers
-        )
+        facts = (*_scope_of(scope), environment)
+        group = (project_id, at - at % HOUR, *facts, *_names_of(record))
+        self._groups[group].append(numbers)
         if scope.conversation_id:
             conversation = (project_id, scope.conversation_id)
             self._conversations[conversation].append(numbers)
-            facts = (*facts, environment)
             span = self._spans.get(conversation)
             if span is None:
                 self._spans[conversation] = _Span(at, facts)
@@ -109,23 +100,20 @@ class Tally:
         """Return what has come together, for each table to which it adds something."""
         hours: defaultdict[tuple[Any, ...], list[_Numbers]] = defaultdict(list)
         days: defaultdict[tuple[Any, ...], list[_Numbers]] = defaultdict(list)
+        statuses: defaultdict[tuple[Any, ...], list[_Numbers]] = defaultdict(list)
         months: defaultdict[tuple[Any, ...], list[_Numbers]] = defaultdict(list)
-        for (project_id, hour, environment, members), found in self._groups.items():
+        for (project_id, hour, *members), found in self._groups.items():
             numbers = _sum(found)
-            hours[
-                project_id,
-                hour,
-                members[_MODEL] or "",
-                members[_PROVIDER] or "",
-                environment or "",
-            ].append(numbers)
+            model, provider, environment = (members[index] or "" for index in _HOURLY)
+            hours[project_id, hour, model, provider, environment].append(numbers)
+            statuses[project_id, HOURLY_DIMENSION, "hour", hour, members[_STATUS]].append(numbers)
             day = hour - hour % DAY
             for name, index in _DIMENSIONS:
                 days[project_id, name, "day", day, members[index] or ""].append(numbers)
         sums_by_day = {key: _sum(found) for key, found in days.items()}
         for (project_id, name, _, day, value), numbers in sums_by_day.items():
             months[project_id, name, "month", _month(day), value].append(numbers)
-        by_dimension = [*sums_by_day.items(), *_summed(months)]
+        by_dimension = [*sums_by_day.items(), *_summed(months), *_summed(statuses)]
         yield from _additions("hourly_usage", HOURLY_KEY, sorted(_summed(hours)))
         yield from _additions("dimension_usage", DIMENSION_KEY, sorted(by_dimension))
         yield from _additions(

@@ -60,6 +60,9 @@ _SUMS: Final = {
 _COLUMNS: Final = ",\n".join(f"{name} bigint NOT NULL DEFAULT 0" for name in _SUMS)
 _FACTS: Final = ("session_id", "user_id", "org_id", "agent", "feature", "environment")
 _DIMENSIONS: Final = (
+    "model",
+    "provider",
+    "environment",
     "user_id",
     "org_id",
     "agent",
@@ -72,6 +75,7 @@ _DIMENSIONS: Final = (
     "service_tier",
 )
 _PERIODS: Final = {
+    "hour": "at - ((at % 3600000000) + 3600000000) % 3600000000",
     "day": "at - ((at % 86400000000) + 86400000000) % 86400000000",
     "month": (
         "(EXTRACT(epoch FROM date_trunc('month', timezone('UTC', "
@@ -137,6 +141,7 @@ def _dimensions() -> list[str]:
           FROM calls GROUP BY 1, 4, 5"""  # noqa: S608  # our own names
         for name in _DIMENSIONS
         for period, start in _PERIODS.items()
+        if period != "hour" or name == "status"
     ]
 
 

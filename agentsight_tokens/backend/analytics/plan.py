@@ -1,0 +1,235 @@
+"""
+The plan of a query for sums: which tables answer it, and for which time.
+
+The tables of sums hold whole hours, days or months; what a time range has beyond these is added
+up from the calls, so that every range is exact. What no table of sums knows, the calls answer.
+Calls that have expired are in whole hours, days and months only.
+"""
+
+from __future__ import annotations
+
+from calendar import monthrange
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final, Literal, NamedTuple
+
+from agentsight_tokens.backend.store import Reader
+from agentsight_tokens.backend.store.rollup import (
+    DAY,
+    HOUR,
+    HOURLY_DIMENSION,
+    HOURLY_KEY,
+    ROLLED_DIMENSIONS,
+    SUM_COLUMNS,
+    sums_of_calls,
+)
+from agentsight_tokens.calls import microseconds
+
+from .dimensions import PERIODS
+from .filters import condition_of
+from .zones import Segment, expression
+
+__all__ = ["Part", "parts_of"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_HOURLY: Final = frozenset(HOURLY_KEY[2:])
+
+_Unit = Literal["hour", "day", "month"]
+_UNITS: Final[tuple[_Unit, ...]] = ("month", "day", "hour")
+
+
+class Part(NamedTuple):
+    """A query whose rows are the values of the keys, then `SUM_COLUMNS`."""
+
+    statement: str
+    values: list[Any]
+
+
+class _Range(NamedTuple):
+    """A span of time in microseconds since 1970; None is for ever."""
+
+    since: int | None
+    until: int | None
+
+
+class _Level(NamedTuple):
+    """A table of sums over whole units of time."""
+
+    unit: _Unit
+    table: str
+    time: str
+    """The column that tells when the unit begins."""
+    column: Callable[[str], str]
+    """The column that holds a dimension's values."""
+    conditions: tuple[str, ...] = ()
+
+
+def parts_of(
+    reader: Reader,
+    keys: Sequence[str],
+    where: Mapping[str, Any],
+    segments: Sequence[Segment],
+) -> list[Part]:
+    """
+    Return the queries whose rows together are what was asked for; a key may be in several.
+
+    Args:
+        reader: Where the calls are.
+        keys: Columns of calls, and periods.
+        where: The filter, as `usage_by` takes it; it is a valid one.
+        segments: The offsets of the zone in which periods begin.
+    """
+    asked = {name: value for name, value in where.items() if value is not None}
+    since, until = (asked.pop(name, None) for name in ("since", "until"))
+    span = _Range(
+        None if since is None else microseconds(since), _end(reader, until) if until else None
+    )
+    parts = []
+    for level, piece in _pieces(span, _levels(keys, asked, segments)):
+        if level is None:
+            parts.append(_of_calls(reader, keys, asked, piece, segments))
+        else:
+            parts.append(_of_sums(reader, keys, asked, piece, segments, level))
+    return parts
+
+
+def _end(reader: Reader, until: datetime) -> int | None:
+    """Return the end of a range, or None if no call is as late: the last hours are whole then."""
+    [(latest,)] = reader.rows("SELECT MAX(at) FROM calls")
+    end = microseconds(until)
+    return None if latest is not None and latest < end else end
+
+
+def _levels(
+    keys: Sequence[str], asked: Mapping[str, Any], segments: Sequence[Segment]
+) -> list[_Level]:
+    """Return the tables that know all that is asked for, those of long units first."""
+    names = {*keys, *asked} - set(PERIODS)
+    if "" in asked.values():  # it is not told from what is not said
+        return []
+    dimension = next(iter(names), HOURLY_DIMENSION)
+    levels: list[_Level] = []
+    if len(names) <= 1 and dimension in ROLLED_DIMENSIONS:
+        units = _UNITS if dimension == HOURLY_DIMENSION else _UNITS[:2]
+        levels += [_of_dimension(dimension, unit) for unit in units]
+    if names <= _HOURLY and dimension != HOURLY_DIMENSION:
+        levels.append(_Level("hour", "hourly_usage", "hour", lambda name: name))
+    longest = _longest(set(keys) & set(PERIODS), segments)
+    if longest is None:
+        return []
+    return [level for level in levels if _UNITS.index(level.unit) >= _UNITS.index(longest)]
+
+
+def _of_dimension(dimension: str, unit: _Unit) -> _Level:
+    conditions = (f"dimension = '{dimension}'", f"period = '{unit}'")
+    return _Level(unit, "dimension_usage", "start", lambda _: "value", conditions)
+
+
+def _longest(periods: set[str], segments: Sequence[Segment]) -> _Unit | None:
+    """Return the longest unit of which no period cuts one in two; None if even hours are cut."""
+    if not periods:
+        return "month"
+    if any(s.offset % timedelta(hours=1) or (s.until or 0) % HOUR for s in segments):
+        return None
+    if "hour" in periods or any(segment.offset for segment in segments):
+        return "hour"
+    return "month" if periods <= {"month", "year"} else "day"
+
+
+def _pieces(span: _Range, levels: Sequence[_Level]) -> Iterator[tuple[_Level | None, _Range]]:
+    """Cut a range into whole units, the longest that there are, and what lies beyond them."""
+    if span.since is not None and span.until is not None and span.since >= span.until:
+        return
+    if not levels:
+        yield None, span
+        return
+    level, *shorter = levels
+    inner = _Range(
+        None if span.since is None else _ceiling(span.since, level.unit),
+        None if span.until is None else _floor(span.until, level.unit),
+    )
+    if inner.since is not None and inner.until is not None and inner.since >= inner.until:
+        yield from _pieces(span, shorter)
+        return
+    yield level, inner
+    if span.since is not None:
+        yield from _pieces(_Range(span.since, inner.since), shorter)
+    if span.until is not None:
+        yield from _pieces(_Range(inner.until, span.until), shorter)
+
+
+def _floor(at: int, unit: _Unit) -> int:
+    if unit == "hour":
+        return at - at % HOUR
+    day = at - at % DAY
+    return day if unit == "day" else day - (_date(day).day - 1) * DAY
+
+
+def _ceiling(at: int, unit: _Unit) -> int:
+    floor = _floor(at, unit)
+    if floor == at:
+        return at
+    if unit == "hour":
+        return floor + HOUR
+    date = _date(floor)
+    return floor + (1 if unit == "day" else monthrange(date.year, date.month)[1]) * DAY
+
+
+def _date(at: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=at)
+
+
+def _of_sums(  # what a query is made of
+    reader: Reader,
+    keys: Sequence[str],
+    asked: Mapping[str, Any],
+    piece: _Range,
+    segments: Sequence[Segment],
+    level: _Level,
+) -> Part:
+    conditions, values = list(level.conditions), []
+    for name, value in asked.items():
+        conditions.append(f"{level.column(name)} = ?")
+        values.append(value)
+    for sign, bound in ((">=", piece.since), ("<", piece.until)):
+        if bound is not None:
+            conditions.append(f"{level.time} {sign} ?")
+            values.append(bound)
+    columns = [
+        expression(
+            key if key in PERIODS else level.column(key),
+            segments,
+            reader.dialect,
+            time=level.time,
+        )
+        for key in keys
+    ]
+    sums = [f"CAST(COALESCE(SUM({name}), 0) AS BIGINT)" for name in SUM_COLUMNS]
+    return Part(_statement(columns, sums, level.table, conditions), values)
+
+
+def _of_calls(
+    reader: Reader,
+    keys: Sequence[str],
+    asked: Mapping[str, Any],
+    piece: _Range,
+    segments: Sequence[Segment],
+) -> Part:
+    condition, values = condition_of(reader, asked)
+    conditions = [condition]
+    for sign, bound in ((">=", piece.since), ("<", piece.until)):
+        if bound is not None:
+            conditions.append(f"at {sign} ?")
+            values.append(bound)
+    columns = [expression(key, segments, reader.dialect) for key in keys]
+    return Part(_statement(columns, sums_of_calls(reader.dialect), "calls", conditions), values)
+
+
+def _statement(
+    columns: Sequence[str], sums: Sequence[str], table: str, conditions: Sequence[str]
+) -> str:
+    named = [f"{sum} AS {name}" for sum, name in zip(sums, SUM_COLUMNS, strict=True)]
+    selected = [f"{column} AS key_{i}" for i, column in enumerate(columns)]
+    where = " AND ".join(conditions) or "1 = 1"
+    groups = f" GROUP BY {', '.join(str(i + 1) for i in range(len(columns)))}" if columns else ""
+    return f"SELECT {', '.join([*selected, *named])} FROM {table} WHERE {where}{groups}"  # noqa: S608  # our own names
