@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from .figures import plural
+from .markup import usage_table
 from .usage import USAGE_FIELDS, TokenUsage, UsageRecord, usd
 
 __all__ = ["UsageSummary"]
@@ -89,6 +91,12 @@ class UsageSummary(TokenUsage, frozen=True, kw_only=True, omit_defaults=True):
     def cost_is_complete(self) -> bool:
         """Whether every call was reported and has a price."""
         return not self.unpriced_calls and not self.unreported_calls
+
+    def _repr_html_(self) -> str:
+        groups = sorted(self.by_model.items(), key=lambda each: -each[1].cost_pico_usd)
+        tokens = plural(self.total_tokens, "token")
+        title = f"{plural(self.request_count, 'call')}, {tokens}"
+        return usage_table(title, ("model",), [((name,), usage) for name, usage in groups], self)
 
 
 _COUNTERS: Final = tuple(name for name in UsageSummary.__struct_fields__ if name != "by_model")

@@ -42,6 +42,7 @@ from .usage import (
 
 if TYPE_CHECKING:
     from .budgets import Budget, BudgetManager
+    from .usage_history import UsageHistory
 
 __all__ = ["ConversationTracker"]
 
@@ -288,11 +289,15 @@ class ConversationTracker:
         """Return what a session used; a conversation that names no session is its own."""
         return self.get_usage(session_id=session_id)
 
-    def get_usage_history(self, **where: Any) -> list[UsageRecord]:
+    def get_usage_history(self, **where: Any) -> UsageHistory:
         """Return the calls that `get_usage` adds up, oldest first; filters as there."""
+        # Imported here: few programs ask for single calls.
+        from .usage_history import UsageHistory
+
         self._refuse_if_closed()
         meter.settle()
-        return self._runtime.ledger.history(self._hashed(where), self._number, self._since)
+        found = self._runtime.ledger.history(self._hashed(where), self._number, self._since)
+        return UsageHistory(found)
 
     @property
     def budgets(self) -> BudgetManager | None:

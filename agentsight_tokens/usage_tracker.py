@@ -28,6 +28,7 @@ from .pricing import CostEstimator
 from .scope import current_attribution
 from .summary import UsageSummary
 from .usage import TokenUsage, UsageRecord, checked_count
+from .usage_history import UsageHistory
 
 __all__ = ["UsageTracker", "usage_trackers"]
 
@@ -117,11 +118,11 @@ class UsageTracker:
                 )
             )
 
-    def get_history(self, **where: Any) -> list[UsageRecord]:
+    def get_history(self, **where: Any) -> UsageHistory:
         """Return the calls that the filters select, oldest first."""
         condition, values = selection(where)
         with self._lock:
-            return list(records(self._rows(condition, values)))
+            return UsageHistory(records(self._rows(condition, values)))
 
     def group_by(
         self,

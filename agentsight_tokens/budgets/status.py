@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import msgspec
 
+from agentsight_tokens.markup import html_table
 from agentsight_tokens.usage import usd
 
 from .store import Counts
@@ -96,6 +97,35 @@ class BudgetStatus(msgspec.Struct, frozen=True):
     def is_exhausted(self) -> bool:
         """Whether a budget that refuses calls has nothing left."""
         return any(w.is_exhausted for w in self.windows if w.on_limit == "error")
+
+    def _repr_html_(self) -> str:
+        rows = [row for window in self.windows for row in _rows(window)]
+        title = f"Budgets: {self.fraction:.0%} used" if rows else "No budget limits this"
+        if not rows:
+            return html_table(title, (), ())
+        header = ("budget", "window", "used", "held", "limit", "part", "resets at (UTC)")
+        exhausted = [w for w in self.windows if w.is_exhausted]
+        notes = [f"{_budget_name(w)}: nothing is left of its {w.window}" for w in exhausted]
+        return html_table(title, header, rows, words=2, notes=notes)
+
+
+def _rows(window: WindowStatus) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each limit of a window."""
+    resets = "-" if window.resets_at is None else f"{window.resets_at:%Y-%m-%d %H:%M}"
+    if window.token_limit is not None:
+        counts = window.used_tokens, window.held_tokens, window.token_limit
+        texts = [f"{count:,}" for count in counts]
+        part = window.used_tokens / window.token_limit if window.token_limit else 1
+        yield (_budget_name(window), f"tokens per {window.window}", *texts, f"{part:.0%}", resets)
+    if window.cost_limit is not None:
+        costs = window.used_cost, window.held_cost, window.cost_limit
+        texts = [f"${cost:,f}" for cost in costs]
+        part = float(window.used_cost / window.cost_limit) if window.cost_limit else 1
+        yield (_budget_name(window), f"USD per {window.window}", *texts, f"{part:.0%}", resets)
+
+
+def _budget_name(window: WindowStatus) -> str:
+    return window.scope if window.entity_id == "*" else f"{window.scope} {window.entity_id}"
 
 
 def window_status(window: Window, counts: Counts) -> WindowStatus:

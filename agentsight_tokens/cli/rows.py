@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from agentsight_tokens.summary import UsageSummary
-from agentsight_tokens.usage import Scope, TokenUsage, UsageRecord, usd
+from agentsight_tokens import rows
+from agentsight_tokens.rows import CALL_FIELDS, USAGE_ROW_FIELDS
+from agentsight_tokens.usage import UsageRecord, usd
 
 if TYPE_CHECKING:
     from agentsight_tokens.backend.analytics import UsageReport
@@ -53,43 +54,22 @@ def exact(pico_usd: int | None) -> str | None:
 
 def usage_rows(report: UsageReport) -> list[dict[str, Any]]:
     """Return a row for each group: its key, its counters and its cost."""
-    return [
-        {**dict(zip(report.by, key, strict=True)), **_usage_row(usage)}
-        for key, usage in report.groups
-    ]
+    return [_written(row) for row in report.rows()]
 
 
 def usage_fields(report: UsageReport) -> list[str]:
     """Return the fields of a report's rows."""
-    return [*report.by, *_usage_row(UsageSummary())]
-
-
-def _usage_row(usage: UsageSummary) -> dict[str, Any]:
-    return {
-        **{name: getattr(usage, name) for name in TokenUsage.__struct_fields__},
-        "calls": usage.request_count,
-        "cost_usd": exact(usage.cost_pico_usd),
-        "unpriced_calls": usage.unpriced_calls,
-        "unpriced_tokens": usage.unpriced_tokens,
-        "unreported_calls": usage.unreported_calls,
-        "estimated_calls": usage.estimated_calls,
-    }
+    return [*report.by, *USAGE_ROW_FIELDS]
 
 
 def call_row(record: UsageRecord) -> dict[str, Any]:
     """Return a call as one flat row; `cost_usd` is None where the call has no price."""
-    plain = {
-        name.replace("pico_usd", "usd"): exact(value) if name.endswith("pico_usd") else value
-        for name, value in msgspec.structs.asdict(record).items()
-        if name not in {"id", "at", "usage", "scope"}
-    }
-    scope = {name: getattr(record.scope, name) for name in Scope.__struct_fields__}
-    usage = {name: getattr(record.usage, name) for name in TokenUsage.__struct_fields__}
-    return {"id": record.id, "at": record.at, **scope, **usage, **plain}
+    return _written(rows.call_row(record))
 
 
-CALL_FIELDS: Final = tuple(call_row(UsageRecord(id="", at=datetime.now(timezone.utc))))
-"""The fields of a call's row."""
+def _written(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with each amount as a text that has every digit."""
+    return {k: f"{v:f}" if isinstance(v, Decimal) else v for k, v in row.items()}
 
 
 def write_rows(

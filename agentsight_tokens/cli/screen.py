@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from decimal import Decimal
 from typing import Final
 
 import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from agentsight_tokens.usage import usd
+from agentsight_tokens.figures import cost_decimals, cost_text, plural
 
 __all__ = [
     "cell",
@@ -26,7 +24,6 @@ __all__ = [
 
 _PIPE_WIDTH: Final = 10_000
 """Where nobody watches, no line is folded."""
-_MOST_DECIMALS: Final = 6
 
 
 def screen(*, is_stderr: bool = False) -> Console:
@@ -69,28 +66,3 @@ def cell(value: object, *, style: str = "") -> Text:
     if not text.isprintable():
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return Text(text, style=style)
-
-
-def cost_decimals(costs: Iterable[int | None]) -> int:
-    """Return how many decimals show two digits of the smallest cost, 2 to 6 of them."""
-    smallest = min((cost for cost in costs if cost), default=0)
-    return next(
-        (n for n in range(2, _MOST_DECIMALS) if smallest >= 10 ** (13 - n)),
-        _MOST_DECIMALS if smallest else 2,
-    )
-
-
-def cost_text(pico_usd: int | None, decimals: int) -> str:
-    """Return a cost in USD for reading; what is too small for the decimals is said to be so."""
-    if pico_usd is None:
-        return "unpriced"
-    if not pico_usd:
-        return "$0"
-    unit = Decimal(1).scaleb(-decimals)
-    cost = usd(pico_usd)
-    return f"<${unit:f}" if cost < unit else f"${cost.quantize(unit):,f}"
-
-
-def plural(number: int, word: str, several: str | None = None) -> str:
-    """Return a number with its noun: `1 call`, `2,000 calls`."""
-    return f"{number:,} {word if number == 1 else several or word + 's'}"

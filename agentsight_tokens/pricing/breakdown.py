@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from agentsight_tokens.markup import html_table
 from agentsight_tokens.usage import CostStatus, TokenUsage, usd
 
 from .rate_card import RateCard, leaf_counts, plain_counts
@@ -114,6 +115,32 @@ class CostBreakdown(msgspec.Struct, frozen=True, gc=False):
             else TokenUsage(input_tokens=counts[0], output_tokens=counts[1])
         )
         return tuple(_buckets(self.card, usage, is_consistent=self.status != "inconsistent"))
+
+    def _repr_html_(self) -> str:
+        cost = self.total_cost
+        title = f"{self.model or 'Cost'}: {'unpriced' if cost is None else f'${cost:f}'}"
+        is_short = cost is not None and self.status == "unpriced"
+        notes = ["calls without a price are not in this cost"] if is_short else []
+        if self.buckets:
+            header = ("tokens", "quantity", "USD per million", "USD")
+            rows = [
+                (
+                    each.name.replace("_", " "),
+                    f"{each.quantity:,}",
+                    f"{each.usd_per_million.normalize():f}",
+                    f"{each.cost.normalize():f}",
+                )
+                for each in self.buckets
+            ]
+            return html_table(title, header, rows, notes=notes)
+        parts = {
+            "prompt": self.prompt_cost,
+            "completion": self.completion_cost,
+            "embedding": self.embedding_cost,
+            "fee": self.fee,
+        }
+        priced = [(name, f"{part:f}") for name, part in parts.items() if part]
+        return html_table(title, ("part", "USD"), priced, notes=notes)
 
 
 def _buckets(card: RateCard, usage: TokenUsage, *, is_consistent: bool) -> list[Bucket]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timezone, tzinfo
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.calls import SUMMARY_COLUMNS, summary_of_row
+from agentsight_tokens.frames import arrow_table, pandas_frame
+from agentsight_tokens.markup import usage_table
+from agentsight_tokens.rows import USAGE_ROW_FIELDS, usage_row
 from agentsight_tokens.summary import UsageSummary
 
 from .sums import sums_by
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
 
 __all__ = ["UsageGroup", "UsageReport", "usage_by"]
 
@@ -30,6 +37,36 @@ class UsageReport(NamedTuple):
     """The keys, in the order of each group's values: `conversation_id`, `day`, ..."""
     groups: tuple[UsageGroup, ...]
     total: UsageSummary
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return each group as one flat row: its key, its counters and its cost."""
+        return [
+            {**dict(zip(self.by, key, strict=True)), **usage_row(usage)}
+            for key, usage in self.groups
+        ]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """
+        Return the rows as a DataFrame; costs are `Decimal`.
+
+        Raises:
+            ImportError: Without pandas, `pip install 'agentsight-tokens[pandas]'`.
+        """
+        return pandas_frame([*self.by, *USAGE_ROW_FIELDS], self.rows())
+
+    def to_arrow(self) -> pyarrow.Table:
+        """
+        Return the rows as an Arrow table; costs are decimals of 12 places.
+
+        Raises:
+            ImportError: Without pyarrow, `pip install 'agentsight-tokens[arrow]'`.
+        """
+        return arrow_table([*self.by, *USAGE_ROW_FIELDS], self.rows())
+
+    def _repr_html_(self) -> str:
+        names = [key.removesuffix("_id").replace("_", " ") for key in self.by]
+        title = f"Usage by {' and '.join(names)}" if names else "Usage"
+        return usage_table(title, names, self.groups, self.total)
 
 
 def usage_by(
