@@ -184,6 +184,25 @@ def test_a_file_of_before_budgets_is_taken_over(tmp_path: Path) -> None:
         assert Budgets(store).status(1, budget.id).keys[0].used_tokens == 3
 
 
+def test_sums_of_the_third_version_are_not_added_up_again(tmp_path: Path) -> None:
+    """They were all there; only the tables of traces are new."""
+    with SQLiteStore(tmp_path / "store.db") as store:
+        store.ingest([cycle("a", 1, 2)])
+        before = {table: kept(store, table) for table in ROLLUPS}
+    old = sqlite3.connect(tmp_path / "store.db")
+    for statement in (
+        "DROP TABLE span_traces",
+        "DROP TABLE held_totals",
+        "PRAGMA user_version = 3",
+    ):
+        old.execute(statement)
+    old.close()
+
+    with SQLiteStore(tmp_path / "store.db") as store:
+        assert {table: kept(store, table) for table in ROLLUPS} == before
+        assert store.rows("SELECT * FROM span_traces, held_totals") == []
+
+
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     """What this version does not know, it does not change."""
     newer = sqlite3.connect(tmp_path / "store.db")

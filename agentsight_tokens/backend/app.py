@@ -26,7 +26,7 @@ from .endpoint import ANYONE, Asked, Endpoint, Limits, Server
 from .forgery import check_forgery
 from .gate import access_of
 from .metrics import Metrics
-from .otlp import Meter
+from .otlp import Meter, Settling
 from .problem import Problem, answer_of_problem, answer_of_surprise
 from .rate_limit import RateLimit
 from .routes import ENDPOINTS
@@ -88,6 +88,8 @@ def create_app(  # noqa: PLR0913  # what a server is made of
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         retention = None if keep_months is None else Retention(store, keep_months)
+        settling = Settling(store)
+        settling.start()
         if retention is not None:
             retention.start()
         courier = Courier(
@@ -96,6 +98,7 @@ def create_app(  # noqa: PLR0913  # what a server is made of
         courier.start()
         yield
         courier.stop()
+        settling.stop()
         if retention is not None:
             retention.stop()
         store.close()

@@ -11,12 +11,14 @@ from .answers import (
 )
 from .json_format import TracesInJSON, spans_in_json
 from .protobuf_format import spans_in_protobuf
+from .settling import Settling
 from .taking import Meter, Taken, take_spans
 
 __all__ = [
     "JSON",
     "PROTOBUF",
     "Meter",
+    "Settling",
     "Status",
     "Taken",
     "TracesAnswer",

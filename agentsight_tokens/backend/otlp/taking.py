@@ -20,7 +20,9 @@ from .counts import usage_of
 from .kind import operation_of
 from .names import RESPONSE_ID
 from .span import Span, SpanError
-from .trace import Member, MemberKind, Trace
+from .trace import Member, MemberKind
+from .trace_log import Total, TraceLog
+from .trace_text import digest
 
 __all__ = ["Meter", "Taken", "take_spans"]
 
@@ -63,7 +65,12 @@ class _Reading(NamedTuple):
 
 
 def take_spans(
-    store: Store, spans: Iterable[Span], meter: Meter, *, project_id: int = DEFAULT_PROJECT_ID
+    store: Store,
+    spans: Iterable[Span],
+    meter: Meter,
+    *,
+    project_id: int = DEFAULT_PROJECT_ID,
+    log: TraceLog | None = None,
 ) -> Taken:
     """
     Store the calls among spans, each once for ever.
@@ -73,6 +80,7 @@ def take_spans(
         spans: Those of a request; a `ValueError` of theirs ends it, and nothing is stored.
         meter: What prices the calls.
         project_id: Whose they are.
+        log: What knows the traces; by the time that it is if None.
 
     Raises:
         Exception: What the store raises when it cannot be written; it must be sent again.
@@ -85,12 +93,8 @@ def take_spans(
             faults.append(f"the span {span.name[:100]!r} ({span.span_id}): {reading}")
         else:
             traces[span.trace_id].setdefault(span.span_id, reading)
-    records: dict[tuple[str, str | None], list[UsageRecord]] = defaultdict(list)
-    for readings in traces.values():
-        for reading, record in _counted(readings, meter):
-            conversation_id = record.scope.conversation_id or reading.span.trace_id
-            records[conversation_id, environment_of(reading.span)].append(record)
-    cycles = [_cycle(*key, calls) for key, calls in records.items()]
+    log = log or TraceLog(store)
+    cycles = _counted_cycles(log, traces, meter, project_id) if traces else []
     calls = sum(cycle.calls for cycle in cycles)
     unstorable = _store(store, cycles, project_id)
     faults += unstorable
@@ -121,32 +125,50 @@ def _reading(span: Span) -> _Reading:
     return _Reading(span, operation, usage, None)
 
 
-def _counted(
-    readings: Mapping[str, _Reading], meter: Meter
-) -> Iterable[tuple[_Reading, UsageRecord]]:
-    """Yield the records of the spans of a trace that count."""
-    trace = Trace()
-    trace.add(_member(reading) for reading in readings.values())
-    if not trace.counted:
-        return
-    spans = {span_id: reading.span for span_id, reading in readings.items()}
-    for span_id in readings:
-        reading = readings[span_id]
-        if span_id in trace.counted and reading.operation is not None:
-            yield (
-                reading,
-                reading.record
-                or priced(
-                    record_of(
-                        reading.span,
-                        spans,
-                        operation=reading.operation,
-                        usage=reading.usage,
-                        config=meter.config,
-                    ),
-                    meter.estimator,
-                ),
-            )
+def _counted_cycles(
+    log: TraceLog, traces: Mapping[str, Mapping[str, _Reading]], meter: Meter, project_id: int
+) -> list[Cycle]:
+    """Return the calls that count, by their conversations."""
+    groups = {
+        trace_id: [_member(reading) for reading in readings.values()]
+        for trace_id, readings in traces.items()
+    }
+    totals = [
+        Total(trace_id, span_id, _cycle(*_key(reading, record), [record]))
+        for trace_id, readings in traces.items()
+        for span_id, reading in readings.items()
+        if reading.kind == "total"
+        for record in (_record(reading, readings, meter),)
+    ]
+    known = log.add(groups, totals, project_id=project_id)
+    records: dict[tuple[str, str | None], list[UsageRecord]] = defaultdict(list)
+    for trace_id, readings in traces.items():
+        counted = known[trace_id].counted
+        for span_id, reading in readings.items():
+            if span_id in counted and reading.operation is not None:
+                record = _record(reading, readings, meter)
+                records[_key(reading, record)].append(record)
+    return [_cycle(*key, calls) for key, calls in records.items()]
+
+
+def _record(reading: _Reading, readings: Mapping[str, _Reading], meter: Meter) -> UsageRecord:
+    """Return the record of a span, with its price."""
+    return reading.record or priced(
+        record_of(
+            reading.span,
+            {span_id: each.span for span_id, each in readings.items()},
+            operation=reading.operation or "chat",
+            usage=reading.usage,
+            config=meter.config,
+        ),
+        meter.estimator,
+    )
+
+
+def _key(reading: _Reading, record: UsageRecord) -> tuple[str, str | None]:
+    """Return the conversation and the environment of a call."""
+    conversation_id = record.scope.conversation_id or reading.span.trace_id
+    return conversation_id, environment_of(reading.span)
 
 
 def _member(reading: _Reading) -> Member:
@@ -155,8 +177,8 @@ def _member(reading: _Reading) -> Member:
         span.span_id,
         span.parent_id,
         reading.kind,
-        text_of(span.attributes, RESPONSE_ID) or "",
-        span.origin.library,
+        digest(text_of(span.attributes, RESPONSE_ID) or ""),
+        digest(span.origin.library),
     )
 
 

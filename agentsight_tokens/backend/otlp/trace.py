@@ -1,5 +1,5 @@
 """
-One trace: which of its spans are calls that count.
+One trace: which of its spans count.
 
 Instrumentations nest. A chain, an agent, a framework's model and the SDK beneath it may each
 write the same tokens to a span of their own. The innermost span that tells of use counts; what is
@@ -32,13 +32,19 @@ class Member(NamedTuple):
     """Empty if there is no parent."""
     kind: MemberKind
     response: str = ""
-    """The provider's id of the response; empty if the span does not tell."""
+    """A digest of the provider's id of the response; empty if the span does not tell."""
     library: str = ""
-    """The instrumentation that wrote the span."""
+    """A digest of the instrumentation that wrote the span."""
 
 
 class Trace:
-    """Takes the spans of a trace in groups, as they come, and says which of them count."""
+    """
+    Takes the spans of a trace in groups, as they come, and says which of them count.
+
+    A call is decided with the group in which it comes. A total is decided later, when what is
+    below it has had the time to come: `counts_total` says whether it counts, and
+    `count_total` notes that it does.
+    """
 
     def __init__(self) -> None:
         self.counted: set[str] = set()
@@ -48,8 +54,10 @@ class Trace:
         """What has a span below it that tells of use, also where that span is not known."""
         self._above_calls: set[str] = set()
         """What has a call of a model below it."""
+        self._above_totals: set[str] = set()
+        """What has a total below it."""
         self._libraries: dict[str, str] = {}
-        """By a response's id, the instrumentation whose span of it counts."""
+        """By a response's digest, the instrumentation whose span of it counts."""
 
     def add(self, members: Iterable[Member]) -> None:
         """Take spans that came together; those that are known already change nothing."""
@@ -66,13 +74,38 @@ class Trace:
             if each.kind == "silent":
                 self._decide_silent(each)
 
+    def counts_total(self, span_id: str) -> bool:
+        """
+        Return whether a total counts: nothing within it, and nothing around it, has counted.
+
+        Where spans that tell of use are below one that never came, that one may be within the
+        total, and so may they.
+        """
+        if span_id in self.counted:
+            return True
+        if span_id in self._above_use or span_id in self._above_totals:
+            return False
+        around = list(self._ancestors(span_id))
+        if any(each in self.counted for each in around):
+            return False
+        unknown = {each for each in self._above_use if each not in self._parents}
+        return not unknown - set(around)
+
+    def count_total(self, span_id: str) -> None:
+        """Note that a total counts; what comes later within it, or around it, does not."""
+        self.counted.add(span_id)
+        self._mark(self._parents.get(span_id, ""), self._above_use)
+
     def _note(self, member: Member) -> None:
         """Note what is above a span."""
+        span_id, parent_id = member.span_id, self._parents[member.span_id]
         is_used = member.kind == "used"
-        if is_used or member.span_id in self._above_use:
-            self._mark(self._parents[member.span_id], self._above_use)
-        if is_used or member.kind == "silent" or member.span_id in self._above_calls:
-            self._mark(self._parents[member.span_id], self._above_calls)
+        if is_used or span_id in self._above_use:
+            self._mark(parent_id, self._above_use)
+        if is_used or member.kind == "silent" or span_id in self._above_calls:
+            self._mark(parent_id, self._above_calls)
+        if member.kind == "total" or span_id in self._above_totals:
+            self._mark(parent_id, self._above_totals)
 
     def _decide_used(self, member: Member) -> None:
         if member.span_id in self._above_use or self._is_covered(member):
@@ -99,6 +132,7 @@ class Trace:
             span_id = self._parents.get(span_id, "")
 
     def _ancestors(self, span_id: str) -> Iterator[str]:
+        """Yield what is around a span; the last may be one that is not known."""
         seen = {span_id}
         parent = self._parents.get(span_id, "")
         while parent and parent not in seen:

@@ -31,6 +31,8 @@ DISTRIBUTED: Final = (
     "budget_usage",
     "alerts",
     "webhook_deliveries",
+    "span_traces",
+    "held_totals",
 )
 """The rows of a project lie together."""
 

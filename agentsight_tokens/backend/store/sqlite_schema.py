@@ -28,7 +28,7 @@ __all__ = ["CALL_KEY", "prepare"]
 CALL_KEY: Final = ("project_id", "id")
 """A project takes each record id once; what another one has taken is no concern of it."""
 
-_VERSION: Final = 3
+_VERSION: Final = 4
 _calls: Final = calls_table(
     "number INTEGER PRIMARY KEY",
     "project_id INTEGER NOT NULL",
@@ -74,6 +74,13 @@ _TABLES: Final = (
   last_at INTEGER NOT NULL, {", ".join(f"{name} TEXT" for name in CONVERSATION_FACTS)}, {_SUMS},
   PRIMARY KEY ({", ".join(CONVERSATION_KEY)})) STRICT""",
     *BUDGET_TABLES,
+    """CREATE TABLE IF NOT EXISTS span_traces (
+  project_id INTEGER NOT NULL, trace_id TEXT NOT NULL, touched_at INTEGER NOT NULL,
+  members TEXT NOT NULL, PRIMARY KEY (project_id, trace_id)) STRICT""",
+    """CREATE TABLE IF NOT EXISTS held_totals (
+  project_id INTEGER NOT NULL, trace_id TEXT NOT NULL, span_id TEXT NOT NULL,
+  due_at INTEGER NOT NULL, cycle TEXT NOT NULL, is_counted INTEGER NOT NULL,
+  PRIMARY KEY (project_id, trace_id, span_id)) STRICT""",
 )
 _DEFAULT_ROW: Final = str(DEFAULT_PROJECT_ID)
 _CHANGED_SINCE: Final[tuple[dict[str, tuple[str, str]], ...]] = (
@@ -83,6 +90,7 @@ _CHANGED_SINCE: Final[tuple[dict[str, tuple[str, str]], ...]] = (
         "calls": (_DEFAULT_ROW, ", ".join(("number", "cycle_key", "environment", *CALL_COLUMNS))),
     },
     {"hourly_usage": ("project_id", ", ".join((*HOURLY_KEY[1:], *SUMMARY_COLUMNS)))},
+    {},
     {},
 )
 """By version: the tables that are another way now, their project and their other columns."""
@@ -97,6 +105,8 @@ _INDEXES: Final = (
     "CREATE INDEX IF NOT EXISTS conversations_of_time ON conversations "
     "(project_id, last_at, cost_micro_usd, total_tokens, calls)",
     "CREATE INDEX IF NOT EXISTS calls_of_conversation ON calls (project_id, conversation_id, at)",
+    "CREATE INDEX IF NOT EXISTS span_traces_of_time ON span_traces (touched_at)",
+    "CREATE INDEX IF NOT EXISTS held_totals_of_time ON held_totals (due_at)",
 )
 _DEFAULTS: Final = (
     f"INSERT INTO organisations VALUES ({DEFAULT_PROJECT_ID}, 'default', 0) "  # noqa: S608  # our own
