@@ -60,6 +60,8 @@ def ask(
     messages.append({"type": "http.request", "body": b"", "more_body": False})
 
     async def receive() -> dict[str, Any]:
+        if not messages:
+            await asyncio.Event().wait()  # the client stays until it has the whole answer
         return messages.pop(0)
 
     async def send(message: dict[str, Any]) -> None:

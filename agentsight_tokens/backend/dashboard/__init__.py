@@ -1,10 +1,26 @@
 """The dashboard: the server's data as pages."""
 
+from .conversation import ENDPOINTS as CONVERSATION
+from .conversations import ENDPOINTS as CONVERSATIONS
 from .files import ENDPOINTS as FILES
+from .keys import ENDPOINTS as KEYS
 from .login import ENDPOINTS as LOGIN
+from .models import ENDPOINTS as MODELS
 from .overview import ENDPOINTS as OVERVIEW
 from .page import page_of_problem
+from .prices import ENDPOINTS as PRICES
+from .usage import ENDPOINTS as USAGE
 
 __all__ = ["ENDPOINTS", "page_of_problem"]
 
-ENDPOINTS = (*FILES, *LOGIN, *OVERVIEW)
+ENDPOINTS = (
+    *FILES,
+    *LOGIN,
+    *OVERVIEW,
+    *USAGE,
+    *CONVERSATIONS,
+    *CONVERSATION,
+    *MODELS,
+    *KEYS,
+    *PRICES,
+)

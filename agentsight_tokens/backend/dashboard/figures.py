@@ -22,6 +22,7 @@ __all__ = [
     "moment",
     "money",
     "plain_usd",
+    "plural",
     "share",
     "sparkline",
 ]
@@ -158,6 +159,11 @@ def sparkline(values: Sequence[int]) -> str:
     return "M" + " L".join(points)
 
 
+def plural(noun: str, number: int = 2) -> str:
+    """Return a dimension's name for so many of them: `3 statuses`."""
+    return noun if number == 1 else f"{noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def _percent(percent: Decimal) -> str:
     if percent and percent < Decimal("0.1"):
         return "<0.1%"
@@ -165,9 +171,10 @@ def _percent(percent: Decimal) -> str:
 
 
 def _short(number: Decimal) -> str:
+    """Return three digits and a unit; what rounds up to a thousand is one of the next unit."""
     for size, unit in _UNITS:
-        if abs(number) >= size:
+        if abs(number) >= size * Decimal("0.9995"):
             scaled = number / size
-            places = 2 - min(len(f"{abs(scaled):.0f}") - 1, 2)
+            places = next(n for n in (2, 1, 0) if n == 0 or abs(round(scaled, n)) < 10 ** (3 - n))
             return f"{scaled:,.{places}f}{unit}"
     return f"{number:,.2f}"

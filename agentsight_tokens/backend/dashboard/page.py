@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import wraps
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,13 +17,15 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from agentsight_tokens import __version__
 from agentsight_tokens.backend.api_key import Access, KeyScope
 from agentsight_tokens.backend.endpoint import ANYONE, FORM_TOKEN, Asked, Endpoint, Server
+from agentsight_tokens.backend.problem import Problem
+from agentsight_tokens.errors import InvalidQueryError, InvalidScopeError
 
 from . import figures
 from .files import address_of_file
 from .period import PRESETS
 from .selection import FILTERS, Selection, address
 
-__all__ = ["Chrome", "page", "page_of_problem", "rendered", "to_page"]
+__all__ = ["Chrome", "page", "page_of_problem", "rendered", "telling_queries", "to_page"]
 
 _HEADERS: Final = {
     "Content-Security-Policy": "; ".join(
@@ -63,8 +66,10 @@ _templates.globals.update(
     count=figures.count,
     money=figures.money,
     cost_of=figures.cost_of,
+    plural=figures.plural,
 )
 
+_Given = ParamSpec("_Given")
 _Query = TypeVar("_Query", bound=msgspec.Struct)
 
 
@@ -77,7 +82,14 @@ class _Link(NamedTuple):
     """Whether the selection goes along."""
 
 
-_LINKS: Final = (_Link("/", "Overview", "overview", "read", is_selective=True),)
+_LINKS: Final = (
+    _Link("/", "Overview", "overview", "read", is_selective=True),
+    _Link("/usage", "Usage", "usage", "read", is_selective=True),
+    _Link("/conversations", "Conversations", "conversations", "read", is_selective=True),
+    _Link("/models", "Models", "models", "read", is_selective=True),
+    _Link("/prices", "Prices", "prices", "read", is_selective=False),
+    _Link("/keys", "Keys", "keys", "admin", is_selective=False),
+)
 
 
 class Chrome(NamedTuple):
@@ -128,6 +140,7 @@ def page(
         scope: What the key must be allowed.
     """
 
+    @telling_queries
     def made(asked: Asked) -> Response:
         view = view_of(asked, asked.query(query))
         return rendered(asked, template, title=title, **view)
@@ -136,6 +149,19 @@ def page(
         return await run_in_threadpool(made, asked)
 
     return Endpoint("GET", path, respond, scope, f"Show {title}.", query=query, kind="page")
+
+
+def telling_queries(read: Callable[_Given, Response]) -> Callable[_Given, Response]:
+    """Return what answers 400 where an address asks analytics for what there is not."""
+
+    @wraps(read)
+    def told(*given: _Given.args, **named: _Given.kwargs) -> Response:
+        try:
+            return read(*given, **named)
+        except (InvalidQueryError, InvalidScopeError) as error:
+            raise Problem(400, str(error)) from None
+
+    return told
 
 
 def rendered(

@@ -195,7 +195,16 @@
     });
   };
 
+  const copy = async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "Copied";
+  };
+
   const prepare = () => {
+    // Only https and localhost give pages the clipboard.
+    for (const button of document.querySelectorAll("[data-copy]")) button.hidden = !navigator.clipboard;
     const zones = document.querySelector("#zones");
     if (zones && !zones.children.length && Intl.supportedValuesOf) {
       const here = Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -218,6 +227,10 @@
     }
     dark.addEventListener("change", drawAll);
     document.addEventListener("click", closeOthers);
+    document.addEventListener("click", copy);
+    document.addEventListener("focusin", (event) => {
+      if (event.target.matches("[data-select]")) event.target.select();
+    });
     document.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
       document.querySelectorAll("details.popover[open]").forEach((each) => {
