@@ -92,6 +92,21 @@ def fork(store: str) -> None:
     print(manager.status().windows[0].used_tokens, manager.status().windows[0].held_tokens, *codes)
 
 
+def twins(store: str) -> None:
+    """Let two children hold that were made in the same millisecond."""
+    manager = BudgetManager(store)
+    manager.set_budget(Budget(daily_token_limit=10**9))
+    now = time.time_ns()
+    time.time_ns = lambda: now
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            manager.reserve(3)
+            os._exit(0)
+        os.waitpid(child, 0)
+    print(manager.status().windows[0].held_tokens)
+
+
 if __name__ == "__main__":
     kind, store, *rest = sys.argv[1:]
     if kind == "spend":
@@ -100,5 +115,7 @@ if __name__ == "__main__":
         spend(store, int(rest[0]), int(rest[1]), int(rest[2]), rest[3])
     elif kind == "die":
         die(store)
+    elif kind == "twins":
+        twins(store)
     else:
         fork(store)

@@ -96,6 +96,11 @@ def test_children_of_a_fork_spend_the_same_budget(shared: str) -> None:
     assert (used, held) == (5 * 100 * 2 + 7, 0)
 
 
+def test_children_of_one_millisecond_hold_each_for_itself(shared: str) -> None:
+    """Their holds have names of their own: neither settles the other's."""
+    assert said(started("twins", shared)) == [6]
+
+
 def test_a_fork_of_memory_is_a_budget_of_its_own() -> None:
     """Memory cannot be shared: parent and child each count from where they parted."""
     used, held, *codes = said(started("fork", "memory"))

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
 from threading import local
 from typing import Any, Final
 
@@ -95,8 +94,6 @@ class RedisStore:
     def forget_after_fork(self) -> None:
         """Begin anew in a child."""
         self._scripts.forget_after_fork()
-        self._process = time_ordered_id()
-        self._numbers = count()
         self._sightings = Sightings()
         self._thread = local()
         self._late: deque[tuple[Reservation, int, int]] = deque()
@@ -212,7 +209,7 @@ class RedisStore:
     def _ask_to_hold(self, reservation: Reservation, *, is_forced: bool = False) -> int:
         windows = reservation.windows
         of_windows: Packed = windows.handle or self._pack(windows, is_new=True)
-        reservation.id = reservation.id or self._new_id()
+        reservation.id = reservation.id or time_ordered_id()
         amounts = in_micro((reservation.tokens, reservation.pico_usd))
         how = b"force" if is_forced else b"new" if of_windows.is_new else b""
         answer: int = self._run(
@@ -248,7 +245,7 @@ class RedisStore:
             lease_ms = int(reservation.lease_seconds * 1000)
             name = reservation.id
         elif operation == "add":
-            name = self._new_id()
+            name = time_ordered_id()
         answer = self._run(
             self._tell,
             (self._leases, f"{self._prefix}settled:{name}".encode(), *of_windows.keys),
@@ -275,9 +272,6 @@ class RedisStore:
         if self._late:
             self._settle_late()
         return answer
-
-    def _new_id(self) -> str:
-        return f"{self._process}{next(self._numbers):x}"
 
     def _numbers_of(self, amounts: tuple[int, int, int], lease_ms: int) -> bytes:
         now = 0 if self._clock is None else int(self._clock() * 1000)
