@@ -303,6 +303,52 @@ def test_a_key_that_is_evicted_comes_back(redis_server: RedisServer) -> None:
     assert [w.used_tokens for w in manager.status(session_id="s")] == [900, 900]
 
 
+def test_holds_come_back_with_a_key_that_is_evicted(redis_server: RedisServer) -> None:
+    """The leases lie elsewhere and tell what running calls hold."""
+    import redis
+
+    manager = BudgetManager(redis_server.url)
+    manager.set_budget(Budget(daily_token_limit=1000, cost_limit_usd=10))
+    manager.reserve(100, 1).settle(100, cost=1)
+    running = manager.reserve(300, 2.5)
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.delete("{agentsight-budgets}:global:*")
+
+    with pytest.raises(BudgetExceededError):
+        manager.reserve(601)
+    (restored,) = manager.status()
+    running.settle(200, cost=2)
+    (settled,) = manager.status()
+
+    assert (restored.used_tokens, restored.held_tokens, restored.held_cost) == (100, 300, 2.5)
+    assert (settled.used_tokens, settled.held_tokens, settled.held_cost) == (300, 0, 0)
+    assert settled.used_cost == 3
+
+
+def test_a_hold_whose_key_was_evicted_gives_back_no_more_than_there_is(
+    redis_server: RedisServer,
+) -> None:
+    """Settled or ended by its lease, it makes no room that the limit does not have."""
+    import redis
+
+    clock = SteeredClock()
+    manager = BudgetManager(RedisStore.from_url(redis_server.url, clock=clock))
+    manager.set_budget(Budget(total_token_limit=1000, total_cost_limit=10))
+    with redis.Redis.from_url(redis_server.url) as client:
+        running = manager.reserve(900, 9)
+        manager.reserve(50, 0.5, lease_seconds=60)
+        client.delete("{agentsight-budgets}:global:*")
+
+    running.settle(100, cost=1)
+    clock.move(seconds=61)
+    (total,) = manager.status()
+
+    assert (total.used_tokens, total.held_tokens, total.tokens_left) == (100, 0, 900)
+    assert (total.used_cost, total.held_cost, total.cost_left) == (1, 0, 9)
+    with pytest.raises(BudgetExceededError):
+        manager.reserve(901)
+
+
 def test_an_answer_that_was_lost_counts_once(redis_server: RedisServer) -> None:
     """Redis did what was asked but the connection broke: asking again does nothing more."""
     store = RedisStore.from_url(redis_server.url)

@@ -14,25 +14,40 @@ local function lines_of(value)
   return lines
 end
 
-local function give_back(value)
+-- A server that evicts a key forgets holds whose leases it keeps: used and held is never less than
+-- what is used.
+local function bound(entries, at)
+  if entries[at + 2] < entries[at + 5] then entries[at + 2] = entries[at + 5] end
+  local micro_held = entries[at + 3] - entries[at + 6]
+  if micro_held < 0 or (micro_held == 0 and entries[at + 4] < entries[at + 7]) then
+    entries[at + 3], entries[at + 4] = entries[at + 6], entries[at + 7]
+  end
+end
+
+-- Calls back with the key, slot and start of each window that a lease holds, and with its amounts.
+local function each_held(value, visit)
   local lines = lines_of(value)
   local key
   for i = 5, #lines, 3 do
     if lines[i] ~= '=' then key = lines[i] end
-    local slot, start = tonumber(lines[i + 1]), tonumber(lines[i + 2])
-    local entries = entries_of(redis.call('GET', key))
-    for at = 1, #entries, SIZE do
-      if entries[at] == slot and entries[at + 1] == start then
-        add(entries, at, 2, -lines[2], -lines[3], -lines[4])
-        write(key, entries)
-      end
+    visit(key, tonumber(lines[i + 1]), tonumber(lines[i + 2]), lines[2], lines[3], lines[4])
+  end
+end
+
+local function give_back(key, slot, start, held, held_micro, held_pico)
+  local entries = entries_of(redis.call('GET', key))
+  for at = 1, #entries, SIZE do
+    if entries[at] == slot and entries[at + 1] == start then
+      add(entries, at, 2, -held, -held_micro, -held_pico)
+      bound(entries, at)
+      write(key, entries)
     end
   end
 end
 
 local function end_leases()
   for _, ended in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 1000)) do
-    give_back(ended)
+    each_held(ended, give_back)
     redis.call('ZREM', KEYS[1], ended)
   end
 end
@@ -64,7 +79,7 @@ local function sums_of(entries, p)
 end
 
 -- Calls back with the entries and the place of each window's own, where its facts lie in the plan,
--- and its number, and then answers what is counted in it. Without a callback it only answers.
+-- its number and its key, and then answers what is counted in it. Without a callback it only answers.
 local function each(change)
   local values = redis.call('MGET', unpack(KEYS, 3))
   local p, number = 2, 0
@@ -77,7 +92,7 @@ local function each(change)
       number = number + 1
       local at = change and own_entry(entries, p)
       if at then
-        change(entries, at, p, number)
+        change(entries, at, p, number, KEYS[i + 2])
         is_changed = true
       end
       local k = 6 * number - 3
@@ -99,18 +114,31 @@ local function count(held, held_micro, held_pico)
   each(function(entries, at)
     add(entries, at, 2, tokens - held, micro - held_micro, pico - held_pico)
     add(entries, at, 5, tokens, micro, pico)
+    bound(entries, at)
   end)
 end
 
--- Raises what is used to what a client has seen used, after the server lost it.
+-- Raises what is used to what a client has seen used, after the server lost it, and holds again what
+-- leases say is held.
 local function restore()
-  local seen = numbers_of(ARGV[5])
-  each(function(entries, at, p, number)
+  local seen, held = numbers_of(ARGV[5]), {}
+  for _, value in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+    each_held(value, function(key, slot, start, ...)
+      local name = string.format('%s %d %d', key, slot, start)
+      held[name] = held[name] or {}
+      table.insert(held[name], { ... })
+    end)
+  end
+  each(function(entries, at, p, number, key)
     local used, used_micro, used_pico = sums_of(entries, p)
     local lacking = math.max(seen[3 * number - 2] - used, 0)
     local lacking_micro, lacking_pico = seen[3 * number - 1] - used_micro, seen[3 * number] - used_pico
     if lacking_micro * MICRO + lacking_pico <= 0 then lacking_micro, lacking_pico = 0, 0 end
-    for sum = 2, 5, 3 do add(entries, at, sum, lacking, lacking_micro, lacking_pico) end
+    add(entries, at, 5, lacking, lacking_micro, lacking_pico)
+    for i = 2, 4 do entries[at + i] = entries[at + i + 3] end
+    for _, of_lease in ipairs(held[string.format('%s %d %d', key, plan[p], plan[p + 1])] or {}) do
+      add(entries, at, 2, unpack(of_lease))
+    end
   end)
 end
 
