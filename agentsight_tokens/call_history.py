@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from .calls import (
     CALL_COLUMNS,
+    group_statement,
+    grouped,
     insert_calls,
     record_values,
     records,
@@ -112,6 +114,23 @@ class CallHistory(LedgerFile):
                 values,
             )
         )
+
+    @repairing
+    def groups(
+        self, dimensions: Sequence[str], where: Mapping[str, Any], tracker: int, after: int
+    ) -> dict[str | tuple[str | None, ...] | None, UsageSummary]:
+        """
+        Add up the calls that a filter selects, by group.
+
+        Args:
+            dimensions: As `calls.group_statement` takes them.
+            where: This and the others as in `summary`.
+            tracker: The number of the tracker.
+            after: The number of a call.
+        """
+        condition, values = self._selection(where, tracker, after)
+        rows = self._select(group_statement(dimensions, condition), values)
+        return grouped(rows, len(dimensions))
 
     @repairing
     def history(

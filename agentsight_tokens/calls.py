@@ -20,6 +20,8 @@ __all__ = [
     "SUMMARY_COLUMNS",
     "SUMS",
     "calls_table",
+    "group_statement",
+    "grouped",
     "insert_calls",
     "microseconds",
     "record_values",
@@ -65,6 +67,12 @@ GROUPABLE: Final[tuple[str, ...]] = (
 )
 """The columns by which calls are filtered and grouped."""
 
+
+_PERIODS: Final = {
+    "day": "strftime('%Y-%m-%d', at / 1000000, 'unixepoch')",
+    "month": "strftime('%Y-%m', at / 1000000, 'unixepoch')",
+}
+"""Times in UTC by which calls are grouped, in SQLite."""
 
 HAS_TAG: Final = "EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)"
 """The condition that a call has a tag, in SQLite."""
@@ -176,6 +184,35 @@ def selection(where: Mapping[str, Any], *, has_tag: str = HAS_TAG) -> tuple[str,
                 f"{name!r} is no filter; known are {', '.join(GROUPABLE)}, tags, since, until"
             )
     return " AND ".join(conditions), values
+
+
+def group_statement(dimensions: Sequence[str], condition: str) -> str:
+    """
+    Return the statement that adds up calls by group, in SQLite; `grouped` reads its rows.
+
+    Args:
+        dimensions: Columns of `GROUPABLE`, `day` or `month`.
+        condition: What calls must fulfil.
+
+    Raises:
+        InvalidScopeError: For a dimension that calls are not grouped by.
+    """
+    for name in dimensions:
+        if name not in GROUPABLE and name not in _PERIODS:
+            known = ", ".join((*GROUPABLE, *_PERIODS))
+            raise InvalidScopeError(f"calls are not grouped by {name!r}; known are {known}")
+    names = "".join(f"{_PERIODS.get(name, name)}, " for name in dimensions)
+    order = ", ".join(str(number + 1) for number in range(len(dimensions))) or "NULL"
+    return f"SELECT {names}{summary_columns()} FROM calls WHERE {condition} GROUP BY {order}"  # noqa: S608  # our own names
+
+
+def grouped(
+    rows: Iterable[Sequence[Any]], width: int
+) -> dict[str | tuple[str | None, ...] | None, UsageSummary]:
+    """Return the sum of each group, by the values of its dimensions, which begin each row."""
+    return {
+        row[0] if width == 1 else tuple(row[:width]): summary_of_row(row[width:]) for row in rows
+    }
 
 
 def _whole_sum(expression: str) -> str:

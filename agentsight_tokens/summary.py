@@ -88,6 +88,24 @@ class UsageSummary(TokenUsage, frozen=True, kw_only=True, omit_defaults=True):
         return self.cost
 
     @property
+    def average_tokens(self) -> float | None:
+        """Tokens per call that reported some, embeddings included; None without such a call."""
+        calls = self.request_count - self.unreported_calls
+        return (self.total_tokens + self.embedding_tokens) / calls if calls > 0 else None
+
+    @property
+    def average_cost(self) -> Decimal | None:
+        """USD per call that has a price; None without such a call."""
+        calls = self.request_count - self.unreported_calls - self.unpriced_calls
+        return self.cost / calls if calls > 0 else None
+
+    @property
+    def cost_per_token(self) -> Decimal | None:
+        """USD per token that has a price; None without such a token."""
+        tokens = self.total_tokens + self.embedding_tokens - self.unpriced_tokens
+        return self.cost / tokens if tokens > 0 else None
+
+    @property
     def cost_is_complete(self) -> bool:
         """Whether every call was reported and has a price."""
         return not self.unpriced_calls and not self.unreported_calls

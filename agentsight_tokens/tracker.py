@@ -32,13 +32,8 @@ from .scope import ScopeEntry, current_attribution, tool_in_force
 from .send_result import SendResult
 from .steps import StepHook, StepListeners
 from .summary import UsageSummary
-from .usage import (
-    Scope,
-    TokenUsage,
-    UsageRecord,
-    checked_count,
-    usd,
-)
+from .usage import Scope, TokenUsage, UsageRecord, checked_count, usd
+from .usage_analytics import UsageQuestions
 
 if TYPE_CHECKING:
     from .budgets import Budget, BudgetManager
@@ -50,7 +45,7 @@ _logger: Final = logging.getLogger("agentsight_tokens")
 _encoder: Final = msgspec.json.Encoder()
 
 
-class ConversationTracker:
+class ConversationTracker(UsageQuestions):
     """
     Counts the tokens of conversations, each for itself, until they are sent.
 
@@ -285,9 +280,25 @@ class ConversationTracker:
         meter.settle()
         return self._runtime.ledger.summary(self._hashed(where), self._number, self._since)
 
-    def get_session_usage(self, session_id: str) -> UsageSummary:
-        """Return what a session used; a conversation that names no session is its own."""
-        return self.get_usage(session_id=session_id)
+    def group_by(
+        self, *dimensions: str, **where: Any
+    ) -> Mapping[str | tuple[str | None, ...] | None, UsageSummary]:
+        """
+        Return the sum of each group of the calls that `get_usage` adds up.
+
+        Args:
+            *dimensions: Scope fields, model, provider, operation, status, source, handler,
+                tool_name, service_tier, or `day` and `month` in UTC; keys are their values,
+                tuples of them for several.
+            **where: Filters; see `get_usage`.
+
+        Raises:
+            InvalidScopeError: For a dimension that calls are not grouped by.
+        """
+        self._refuse_if_closed()
+        meter.settle()
+        ledger = self._runtime.ledger
+        return ledger.groups(dimensions, self._hashed(where), self._number, self._since)
 
     def get_usage_history(self, **where: Any) -> UsageHistory:
         """Return the calls that `get_usage` adds up, oldest first; filters as there."""

@@ -180,6 +180,11 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The output tokens, by their older name."""
         return self.output_tokens
 
+    @property
+    def cached_tokens(self) -> int:
+        """The input tokens that were read from a prompt cache."""
+        return self.cache_read_tokens
+
 
 USAGE_FIELDS: Final[tuple[str, ...]] = TokenUsage.__struct_fields__
 """The names of the counters, in their order on the wire and in SQL."""

@@ -11,23 +11,23 @@ from typing import Any, Final
 
 from .calls import (
     CALL_COLUMNS,
-    GROUPABLE,
     calls_table,
+    group_statement,
+    grouped,
     insert_calls,
     record_values,
     records,
     selection,
     summarise_by_model,
     summary_columns,
-    summary_of_row,
 )
 from .costing import priced
-from .errors import InvalidScopeError
 from .ids import time_ordered_id
 from .pricing import CostEstimator
 from .scope import current_attribution
 from .summary import UsageSummary
 from .usage import TokenUsage, UsageRecord, checked_count
+from .usage_analytics import UsageQuestions
 from .usage_history import UsageHistory
 
 __all__ = ["UsageTracker", "usage_trackers"]
@@ -37,7 +37,7 @@ _INSERT: Final = insert_calls()
 _trackers: Final[weakref.WeakSet[UsageTracker]] = weakref.WeakSet()
 
 
-class UsageTracker:
+class UsageTracker(UsageQuestions):
     """
     Keeps calls that are recorded by hand, for sums and groups; it delivers nothing.
 
@@ -124,36 +124,28 @@ class UsageTracker:
         with self._lock:
             return UsageHistory(records(self._rows(condition, values)))
 
+    def get_usage(self, **where: Any) -> UsageSummary:
+        """Do what `get_summary` does, by the name that it has elsewhere."""
+        return self.get_summary(**where)
+
     def group_by(
-        self,
-        *dimensions: str,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        self, *dimensions: str, **where: Any
     ) -> Mapping[str | tuple[str | None, ...] | None, UsageSummary]:
         """
         Return the sum of each group; keys are values, tuples of them for several dimensions.
 
+        Args:
+            *dimensions: Scope fields, model, provider, operation, status, source, handler,
+                tool_name, service_tier, or `day` and `month` in UTC.
+            **where: Filters; see `get_summary`.
+
         Raises:
             InvalidScopeError: For a dimension that calls are not grouped by.
         """
-        for name in dimensions:
-            if name not in GROUPABLE:
-                raise InvalidScopeError(
-                    f"calls are not grouped by {name!r}; known are {', '.join(GROUPABLE)}"
-                )
-        condition, values = selection({"since": since, "until": until})
-        width = len(dimensions)
-        names = "".join(f"{name}, " for name in dimensions)
-        order = ", ".join(str(n + 1) for n in range(width)) or "NULL"
+        condition, values = selection(where)
+        statement = group_statement(dimensions, condition)
         with self._lock:
-            rows = self._connection.execute(
-                f"SELECT {names}{summary_columns()} FROM calls WHERE {condition} GROUP BY {order}",  # noqa: S608
-                values,
-            ).fetchall()
-        return {
-            row[0] if width == 1 else tuple(row[:width]): summary_of_row(row[width:])
-            for row in rows
-        }
+            return grouped(self._connection.execute(statement, values), len(dimensions))
 
     def reset(self) -> None:
         """Forget every call."""
