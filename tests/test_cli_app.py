@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -15,10 +17,18 @@ from agentsight_tokens import __version__
 from agentsight_tokens.cli.app import app
 
 COMMAND = Path(sys.executable).parent / "agentsight-tokens"
-COMMANDS = [
-    *("demo", "report", "calls", "doctor", "outbox", "outbox status", "outbox flush"),
-    *("outbox export", "outbox dead", "outbox dead list", "outbox dead retry", "outbox dead drop"),
-]
+
+
+def commands(group: Any = None, path: str = "") -> Iterator[str]:
+    """Yield the path of every command and group: "", "demo", "outbox", "outbox dead list"."""
+    group = group or typer.main.get_command(app)
+    yield path
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, f"{path} {name}".strip())
+
+
+def is_group(path: str) -> bool:
+    return any(other.startswith(path) and other != path for other in commands())
 
 
 def run(*arguments: str) -> Result:
@@ -33,7 +43,7 @@ def test_the_version() -> None:
     assert done.stdout.startswith(f"agentsight-tokens {__version__} (Python 3.")
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", [*commands()])
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_fits_and_explains(command: str, option: str) -> None:
     """Every command explains itself within 80 columns, with examples."""
@@ -41,9 +51,7 @@ def test_help_fits_and_explains(command: str, option: str) -> None:
 
     assert done.exit_code == 0
     assert max(map(len, done.stdout.splitlines())) <= 80
-    assert command in {"", "outbox", "outbox dead"} or re.search(
-        "Examples?\n|Examples? +\n", done.stdout
-    )
+    assert is_group(command) or re.search("Examples?\n|Examples? +\n", done.stdout)
 
 
 def test_the_help_names_the_commands_and_exit_codes() -> None:
@@ -128,3 +136,52 @@ def test_ids_that_the_encoding_lacks() -> None:
     )
 
     assert done.stdout.splitlines()[1].startswith(b"??")
+
+
+SHELL = """source <({command} --show-completion bash)
+COMP_WORDS=({words})
+COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+_agentsight_tokens_completion agentsight-tokens
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("agentsight-tokens rep", ["report"]),
+        ("agentsight-tokens report --for", ["--format"]),
+        ("agentsight-tokens report --format c", ["csv"]),
+        ("agentsight-tokens report --by model,f", ["model,feature"]),
+        ("agentsight-tokens outbox dead l", ["list"]),
+    ],
+)
+def test_bash_completes(words: str, offered: list[str]) -> None:
+    """What `--show-completion` prints for bash, bash runs, and it offers commands and values."""
+    done = subprocess.run(
+        ["bash", "--norc", "-c", SHELL.format(command=COMMAND, words=words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            "PATH": f"{COMMAND.parent}:/usr/bin:/bin",
+            "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
+        },
+    )
+
+    assert done.stdout.split() == offered, done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_name_the_command(shell: str) -> None:
+    """There is a script for each of the three shells."""
+    done = subprocess.run(
+        [COMMAND, "--show-completion", shell],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/usr/bin:/bin", "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+    )
+
+    assert "_AGENTSIGHT_TOKENS_COMPLETE" in done.stdout
+    assert "agentsight-tokens" in done.stdout

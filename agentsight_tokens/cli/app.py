@@ -23,6 +23,7 @@ from .prices import prices
 from .reconcile import reconcile
 from .report import report
 from .serve import serve
+from .top import top
 
 __all__ = ["app", "run"]
 
@@ -57,7 +58,6 @@ app: Final = typer.Typer(
     cls=_Commands,
     help="Count, price and budget the tokens of every conversation.",
     epilog=_EPILOG,
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -67,6 +67,7 @@ app: Final = typer.Typer(
 app.command()(demo)
 app.command()(report)
 app.command()(calls)
+app.command()(top)
 app.command()(doctor)
 app.add_typer(outbox, name="outbox")
 app.add_typer(prices, name="prices")

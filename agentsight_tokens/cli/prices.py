@@ -76,7 +76,13 @@ def diff(
     output_format: FormatOption = OutputFormat.table,
     data_dir: DataDirectory = None,
 ) -> None:
-    """Show what another cost map would change; nothing is written."""
+    """
+    Show what another cost map would change; nothing is written.
+
+    [bold]Example[/]
+
+      agentsight-tokens prices diff --from cost-map.json
+    """
     import tempfile
 
     from agentsight_tokens.pricing.updates import update_prices
@@ -102,6 +108,12 @@ def update(
 
     Without --from it is fetched from where LiteLLM publishes it. Calls that are
     recorded already keep their cost; `prices reprice` recomputes them.
+
+    [bold]Examples[/]
+
+      agentsight-tokens prices update
+
+      agentsight-tokens prices update --from cost-map.json
     """
     from agentsight_tokens.pricing.updates import LITELLM_URL, update_prices
 
@@ -126,6 +138,10 @@ def import_(
 
     Columns: model, input, output and any of provider, cache_read, cache_write,
     per (1, 1000 or 1000000 tokens), currency, usd_per_unit, since.
+
+    [bold]Example[/]
+
+      agentsight-tokens prices import ours.csv --to ours.json
     """
     from agentsight_tokens.pricing.price_csv import import_csv
 
@@ -141,7 +157,15 @@ def explain(
     *,
     data_dir: DataDirectory = None,
 ) -> None:
-    """Print the arithmetic of a call's cost, line by line; by default of the newest call."""
+    """
+    Print the arithmetic of a call's cost, line by line; by default of the newest call.
+
+    [bold]Examples[/]
+
+      agentsight-tokens prices explain
+
+      agentsight-tokens prices explain 01a229f14ebb700091290affcf5d5595
+    """
     from agentsight_tokens.backend.analytics import call_of_id, newest_calls
     from agentsight_tokens.pricing.explanation import explained
 

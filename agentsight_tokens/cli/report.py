@@ -31,6 +31,7 @@ def report(
             metavar="NAME[,NAME]",
             help=f"What a row stands for, or several at once: {KNOWN}.",
             show_default="conversation",
+            autocompletion=lambda incomplete: _names_after(incomplete),
         ),
     ] = None,
     output_format: FormatOption = OutputFormat.table,
@@ -89,6 +90,12 @@ def report(
             console.print(f"{hidden:,} more rows: the total is of all of them, --limit shows more.")
         print_what_is_missing(console, found.total)
         print_age_of_prices(console, config.prices)
+
+
+def _names_after(incomplete: str) -> list[str]:
+    """Return what a shell offers after `--by model,p`."""
+    before, comma, begun = incomplete.rpartition(",")
+    return [f"{before}{comma}{n}" for n in KNOWN.split(", ") if n.startswith(begun)]
 
 
 def _title(report: UsageReport, selection: Selection) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from .screen import show
 
-__all__ = ["Column", "print_sheet"]
+__all__ = ["Column", "print_sheet", "sheet"]
 
 _LEAST_WIDTH: Final = 12
 
@@ -56,6 +56,19 @@ def print_sheet(
         folds: Whether ids go on in a second line instead of ending in dots.
         gap: The blanks between columns.
     """
+    table = sheet(console, columns, has_total=has_total, folds=folds, gap=gap)
+    show(console, table)
+
+
+def sheet(
+    console: Console,
+    columns: Sequence[Column],
+    *,
+    has_total: bool = False,
+    folds: bool = False,
+    gap: int = 2,
+) -> Table:
+    """Return the table that `print_sheet` prints; the console is made as wide as it needs."""
     columns = _fitting(columns, console.width, gap)
     widths = _widths(columns, console.width, gap)
     console.width = max(console.width, _needed(widths, gap))
@@ -76,7 +89,7 @@ def print_sheet(
         if is_total:
             table.add_section()
         table.add_row(*row, style="bold" if is_total else "")
-    show(console, table)
+    return table
 
 
 def _fitting(columns: Sequence[Column], room: int, gap: int) -> list[Column]:
