@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
-from threading import Timer
+from threading import Event, Timer
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -62,11 +62,19 @@ def post(
         return PostFailure(f"the host was not found: {error}")
     if isinstance(address, PostFailure):
         return address
+    is_late = Event()
     try:
-        with _connection(message.url, address, timeout_seconds) as connection:
-            return _posted(connection, message)
+        with _connection(message.url, address, timeout_seconds, is_late) as connection:
+            failure = _posted(connection, message)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return PostFailure(f"the webhook was not reached: {str(error) or type(error).__name__}")
+        if not is_late.is_set():
+            reason = str(error) or type(error).__name__
+            return PostFailure(f"the webhook was not reached: {reason}")
+    else:
+        # What is cut off may look like an answer.
+        if not is_late.is_set():
+            return failure
+    return PostFailure(f"the webhook gave no answer within {timeout_seconds:g} seconds")
 
 
 def is_public(address: str) -> bool:
@@ -110,7 +118,7 @@ def _address_of(url: str, *, allow_private: bool) -> _Address | PostFailure:
 
 @contextlib.contextmanager
 def _connection(
-    url: str, address: _Address, timeout_seconds: float
+    url: str, address: _Address, timeout_seconds: float, is_late: Event
 ) -> Iterator[http.client.HTTPConnection]:
     """Connect to an address as the host of a URL; all is over when the time is up."""
     parts = urlsplit(url)
@@ -118,12 +126,12 @@ def _connection(
         sock = stack.enter_context(socket.socket(address.family, socket.SOCK_STREAM))
         sock.settimeout(min(_CONNECT_SECONDS, timeout_seconds))
         # A timeout is of each read alone; an answer that trickles would never reach it.
-        alarm = Timer(timeout_seconds, _hang_up, (sock,))
+        alarm = Timer(timeout_seconds, _hang_up, (sock, is_late))
         alarm.daemon = True
         alarm.start()
         stack.callback(alarm.cancel)
         sock.connect(address.place)
-        sock.settimeout(timeout_seconds)
+        sock.settimeout(2 * timeout_seconds)  # the alarm comes before
         connection = http.client.HTTPConnection(
             parts.hostname or "", parts.port or _PORTS[parts.scheme]
         )
@@ -135,7 +143,8 @@ def _connection(
         yield connection
 
 
-def _hang_up(sock: socket.socket) -> None:
+def _hang_up(sock: socket.socket, is_late: Event) -> None:
+    is_late.set()
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
 
