@@ -32,8 +32,9 @@ TIMES = 10
 class Clients:
     """Threads that deliver cycles, each until it is acknowledged."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str = "") -> None:
         self._url = url
+        self._name = name
         self._is_over = threading.Event()
         self.acknowledged: list[str] = []
         self.refused: list[Exception] = []
@@ -66,7 +67,7 @@ class Clients:
         sequence = 0
         while not self._is_over.is_set():
             sequence += 1
-            keys = [f"{number}-{sequence}-{part}" for part in range(5)]
+            keys = [f"{self._name}{number}-{sequence}-{part}" for part in range(5)]
             cycles = [cycle(key, 1, 2) for key in keys]
             while True:
                 try:
@@ -84,8 +85,8 @@ class Clients:
 
 
 @contextmanager
-def delivering(url: str) -> Iterator[Clients]:
-    clients = Clients(url)
+def delivering(url: str, name: str = "") -> Iterator[Clients]:
+    clients = Clients(url, name)
     clients.start()
     try:
         yield clients

@@ -11,8 +11,15 @@ import typer
 from typer.core import TyperGroup
 
 from agentsight_tokens import __version__
-from agentsight_tokens.errors import AgentSightError, ConfigurationError, InvalidScopeError
+from agentsight_tokens.errors import (
+    AgentSightError,
+    ConfigurationError,
+    InvalidBudgetError,
+    InvalidScopeError,
+)
 
+from .alerts import alerts
+from .budgets import budgets
 from .calls import calls
 from .db import db
 from .demo import demo
@@ -45,7 +52,7 @@ class _Commands(TyperGroup):
         """Run a command; what is not expected goes through with its traceback."""
         try:
             return super().invoke(ctx)
-        except (ConfigurationError, InvalidScopeError) as error:
+        except (ConfigurationError, InvalidBudgetError, InvalidScopeError) as error:
             raise _failure(str(error), WRONG_USE) from None
         except BrokenPipeError:  # whoever read the output has seen enough
             raise
@@ -74,6 +81,8 @@ app.add_typer(prices, name="prices")
 app.command()(reconcile)
 app.command()(serve)
 app.add_typer(keys, name="keys")
+app.add_typer(budgets, name="budgets")
+app.command()(alerts)
 app.add_typer(db, name="db")
 
 

@@ -12,6 +12,7 @@ from agentsight_tokens.errors import InvalidScopeError
 
 from .database import DatabaseURL, opened_store, server_configuration
 from .embedded import DataDirectory
+from .project_option import ORGANISATION, PROJECT, OrganisationOption, ProjectOption
 from .rows import FormatOption, OutputFormat, write_rows
 
 if TYPE_CHECKING:
@@ -40,12 +41,6 @@ class Scope(str, Enum):
     admin = "admin"
 
 
-ProjectOption = Annotated[str, typer.Option("--project", help="The project.")]
-OrganisationOption = Annotated[
-    str, typer.Option("--organisation", help="The organisation that the project belongs to.")
-]
-
-
 @keys.callback()
 def group() -> None:
     """Take the command that follows."""
@@ -55,8 +50,8 @@ def group() -> None:
 def create(  # noqa: PLR0913  # the options of the command
     name: Annotated[str, typer.Argument(help="What the key is for, to know it by later.")],
     *,
-    project: ProjectOption = "default",
-    organisation: OrganisationOption = "default",
+    project: ProjectOption = PROJECT,
+    organisation: OrganisationOption = ORGANISATION,
     scope: Annotated[
         list[Scope] | None,
         typer.Option(

@@ -21,6 +21,7 @@ from agentsight_tokens.backend.store.budget_counting import (
 from agentsight_tokens.backend.store.budget_usage import Reads
 from agentsight_tokens.backend.store.server_budget import (
     BUDGET_COLUMNS,
+    DEFAULT_LEVELS,
     EACH,
     ServerBudget,
     ServerBudgetScope,
@@ -55,7 +56,7 @@ class NewBudget(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     timezone: str = "UTC"
     token_limit: _Limit | None = None
     cost_limit_usd: Decimal | None = None
-    levels: tuple[float, ...] = (0.5, 0.8, 1.0)
+    levels: tuple[float, ...] = DEFAULT_LEVELS
     webhook_urls: tuple[str, ...] = ()
     webhook_secret: str | None = None
     enabled: bool = True

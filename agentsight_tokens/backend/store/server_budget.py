@@ -23,6 +23,7 @@ from .budget_window import BudgetWindow, window_named
 
 __all__ = [
     "BUDGET_COLUMNS",
+    "DEFAULT_LEVELS",
     "EACH",
     "SCOPE_COLUMNS",
     "ServerBudget",
@@ -65,7 +66,7 @@ SCOPE_COLUMNS: Final[dict[ServerBudgetScope, str | None]] = {
 EACH: Final = "*"
 """The value of a budget of which everybody has an own one; and the key of a global one."""
 
-_DEFAULT_LEVELS: Final = (0.5, 0.8, 1.0)
+DEFAULT_LEVELS: Final = (0.5, 0.8, 1.0)
 _MOST_LEVELS: Final = 10
 _HIGHEST_LEVEL: Final = 10
 _LEVEL_PARTS: Final = 1_000_000
@@ -251,7 +252,7 @@ def checked_budget(budget: ServerBudget) -> ServerBudget:
     except (InvalidCountError, ValueError) as error:
         raise InvalidBudgetError(str(error)) from None
     return msgspec.structs.replace(
-        budget, cost_limit_usd=cost, levels=_checked_levels(budget.levels or _DEFAULT_LEVELS)
+        budget, cost_limit_usd=cost, levels=_checked_levels(budget.levels or DEFAULT_LEVELS)
     )
 
 
