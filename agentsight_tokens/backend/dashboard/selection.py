@@ -163,6 +163,8 @@ def selection_of(path: str, query: SelectionQuery, now: datetime) -> Selection:
     if query.add in FILTERS and query.to:
         fields[query.add] = query.to
     fields["add"] = fields["to"] = ""
+    if query.zone == "UTC":
+        fields["zone"] = ""
     if query.range != CUSTOM:
         fields["since"] = fields["until"] = ""
     zone = zone_of(query.zone)
