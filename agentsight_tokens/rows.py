@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +12,9 @@ import msgspec
 from .summary import UsageSummary
 from .usage import SCOPE_FIELDS, USAGE_FIELDS, UsageRecord, usd
 
-__all__ = ["CALL_FIELDS", "USAGE_ROW_FIELDS", "call_row", "usage_row"]
+__all__ = ["CALL_FIELDS", "USAGE_ROW_FIELDS", "call_row", "csv_cell", "usage_row", "written"]
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def usage_row(usage: UsageSummary) -> dict[str, Any]:
@@ -44,3 +48,22 @@ USAGE_ROW_FIELDS: Final = tuple(usage_row(UsageSummary()))
 
 CALL_FIELDS: Final = tuple(call_row(UsageRecord(id="", at=datetime.now(timezone.utc))))
 """The fields of a call's row."""
+
+
+def written(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with each amount as a text that has every digit."""
+    return {k: f"{v:f}" if isinstance(v, Decimal) else v for k, v in row.items()}
+
+
+def csv_cell(value: Any) -> Any:
+    """
+    Return a value as a CSV holds it.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, as
+    spreadsheets themselves mark texts.
+    """
+    if isinstance(value, tuple):
+        value = " ".join(value)
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    return value.isoformat() if hasattr(value, "isoformat") else value

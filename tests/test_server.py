@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -47,7 +48,12 @@ def test_the_document_names_every_endpoint(store: Store) -> None:
     assert document == json.loads(json.dumps(openapi_document(ENDPOINTS)))
     assert (document["openapi"], document["info"]["version"]) == ("3.1.0", __version__)
     listed = {(method.upper(), path) for path, each in document["paths"].items() for method in each}
-    assert listed == {(each.method, each.path) for each in ENDPOINTS if each.kind == "api"}
+    api = [each for each in ENDPOINTS if each.kind == "api"]
+    assert listed == {(each.method, re.sub(r":\w+", "", each.path)) for each in api}
+    [parameter] = document["paths"]["/v1/conversations/{conversation_id}"]["get"]["parameters"]
+    assert parameter["name"] == "conversation_id"
+    exports = document["paths"]["/v1/export"]["get"]["responses"]["200"]["content"]
+    assert set(exports) == {"text/csv", "application/jsonl", "application/vnd.apache.parquet"}
     ingest = document["paths"]["/v1/cycles"]["post"]
     assert ingest["security"] == [{"key": []}]
     assert {"200", "400", "401", "403", "413", "415", "429", "503"} <= set(ingest["responses"])

@@ -120,12 +120,18 @@ def _record(given: dict[str, list[str]], kind: type[_Parameters], where: str) ->
     for name, values in given.items():
         if name not in fields:
             raise Problem(400, f"{where}: {name[:80]!r} is no parameter here")
-        is_list = msgspec.inspect.type_info(fields[name].type).__class__ in _MANY
-        texts[name] = values if is_list else values[-1]
+        texts[name] = values if _is_list(fields[name].type) else values[-1]
     try:
         return msgspec.convert(texts, kind, strict=False)
     except msgspec.ValidationError as error:
         raise Problem(400, f"{where}: {error}") from None
+
+
+def _is_list(kind: Any) -> bool:
+    info = msgspec.inspect.type_info(kind)
+    if isinstance(info, msgspec.inspect.Metadata):  # it has a description
+        info = info.type
+    return isinstance(info, _MANY)
 
 
 _MANY: Final = (msgspec.inspect.ListType, msgspec.inspect.VarTupleType)
@@ -153,6 +159,8 @@ class Endpoint(NamedTuple):
     """Of success."""
     kind: Literal["api", "page"] = "api"
     """A page is for browsers: it is asked for by session, and told of problems as a page."""
+    media_types: tuple[str, ...] = ("text/plain",)
+    """What the answer may be where it is not JSON."""
     binary: str | None = None
     """Another type that the body and the answer may be of, each in that of the other."""
     problem: Any = ProblemBody

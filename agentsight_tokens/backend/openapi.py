@@ -14,6 +14,8 @@ from .endpoint import Endpoint
 
 __all__ = ["openapi_document"]
 
+_CONVERTER: Final = re.compile(r":\w+(?=\})")
+"""What says, in a path of Starlette's, which texts a parameter takes."""
 _REFERENCE: Final = "#/components/schemas/{name}"
 _ALWAYS: Final = {400: "The request is malformed."}
 _WITH_KEY: Final = {
@@ -42,7 +44,7 @@ def openapi_document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     schema_of = dict(zip(map(id, kinds), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for each in all_endpoints:
-        operations = paths.setdefault(each.path, {})
+        operations = paths.setdefault(_CONVERTER.sub("", each.path), {})
         operations[each.method.lower()] = _operation(each, schema_of, components)
     return {
         "openapi": "3.1.0",
@@ -90,7 +92,8 @@ def _content(endpoint: Endpoint, schema: Any) -> dict[str, Any]:
 
 def _responses(endpoint: Endpoint, schema_of: dict[int, Any]) -> dict[str, Any]:
     if endpoint.result is None:
-        content = {"text/plain": {"schema": {"type": "string"}}}
+        text = {"schema": {"type": "string"}}
+        content = dict.fromkeys(endpoint.media_types, text)
     else:
         content = _content(endpoint, schema_of[id(endpoint.result)])
     problem = _content(endpoint, schema_of[id(endpoint.problem)])
@@ -113,7 +116,7 @@ def _responses(endpoint: Endpoint, schema_of: dict[int, Any]) -> dict[str, Any]:
 def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     return [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"\{(\w+)\}", endpoint.path)
+        for name in re.findall(r"\{(\w+)", endpoint.path)
     ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,7 @@ import msgspec
 import typer
 
 from agentsight_tokens import rows
-from agentsight_tokens.rows import CALL_FIELDS, USAGE_ROW_FIELDS
+from agentsight_tokens.rows import CALL_FIELDS, USAGE_ROW_FIELDS, csv_cell, written
 from agentsight_tokens.usage import UsageRecord, usd
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def exact(pico_usd: int | None) -> str | None:
 
 def usage_rows(report: UsageReport) -> list[dict[str, Any]]:
     """Return a row for each group: its key, its counters and its cost."""
-    return [_written(row) for row in report.rows()]
+    return [written(row) for row in report.rows()]
 
 
 def usage_fields(report: UsageReport) -> list[str]:
@@ -64,12 +63,7 @@ def usage_fields(report: UsageReport) -> list[str]:
 
 def call_row(record: UsageRecord) -> dict[str, Any]:
     """Return a call as one flat row; `cost_usd` is None where the call has no price."""
-    return _written(rows.call_row(record))
-
-
-def _written(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with each amount as a text that has every digit."""
-    return {k: f"{v:f}" if isinstance(v, Decimal) else v for k, v in row.items()}
+    return written(rows.call_row(record))
 
 
 def write_rows(
@@ -90,11 +84,5 @@ def write_rows(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(fields)
     for row in rows:
-        writer.writerow(_plain(value) for value in row.values())
+        writer.writerow(csv_cell(value) for value in row.values())
     typer.echo(text.getvalue(), nl=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return " ".join(value)
-    return value.isoformat() if hasattr(value, "isoformat") else value

@@ -133,8 +133,9 @@ def anomalies(
 def _costliest(
     reader: Reader, key: str, where: Mapping[str, Any], zone: tzinfo, first: date, last: date
 ) -> list[str]:
-    report = usage_by(reader, [key], where={**where, **times_of_days(zone, first, last)})
-    return [name for (name,), _ in report.groups if name is not None][:_MOST_VALUES]
+    span = times_of_days(zone, first, last)
+    report = usage_by(reader, [key], where={**where, **span}, limit=_MOST_VALUES)
+    return [name for (name,), _ in report.groups if name is not None]
 
 
 def _judged(

@@ -8,7 +8,7 @@ from typing import Any
 from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.calls import selection
 
-__all__ = ["condition_of"]
+__all__ = ["condition_of", "holds_nul"]
 
 
 def condition_of(store: Reader, where: Mapping[str, Any]) -> tuple[str, list[Any]]:
@@ -22,7 +22,7 @@ def condition_of(store: Reader, where: Mapping[str, Any]) -> tuple[str, list[Any
     Raises:
         InvalidScopeError: For an unknown filter.
     """
-    if store.dialect.name == "postgresql" and _holds_nul(where.values()):
+    if store.dialect.name == "postgresql" and holds_nul(where.values()):
         return "1 = 0", []  # it stores no such text, and refuses the question too
     environment = where.get("environment")
     condition, values = selection(
@@ -33,7 +33,8 @@ def condition_of(store: Reader, where: Mapping[str, Any]) -> tuple[str, list[Any
     return f"{condition} AND environment = ?", [*values, environment]
 
 
-def _holds_nul(values: Iterable[Any]) -> bool:
+def holds_nul(values: Iterable[Any]) -> bool:
+    """Return whether a text among the values of a filter has a NUL, which not all stores know."""
     return any("\0" in text for value in values for text in _texts(value))
 
 

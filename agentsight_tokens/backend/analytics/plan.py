@@ -26,7 +26,7 @@ from agentsight_tokens.backend.store.rollup import (
 from agentsight_tokens.calls import microseconds
 
 from .dimensions import PERIODS
-from .filters import condition_of
+from .filters import condition_of, holds_nul
 from .zones import Segment, expression
 
 __all__ = ["Part", "parts_of"]
@@ -106,6 +106,8 @@ def _levels(
     """Return the tables that know all that is asked for, those of long units first."""
     names = {*keys, *asked} - set(PERIODS)
     if "" in asked.values():  # it is not told from what is not said
+        return []
+    if holds_nul(asked.values()):
         return []
     dimension = next(iter(names), HOURLY_DIMENSION)
     levels: list[_Level] = []

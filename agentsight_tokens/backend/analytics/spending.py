@@ -12,6 +12,7 @@ from agentsight_tokens.calls import CALL_COLUMNS, records, summary_columns, summ
 from agentsight_tokens.summary import UsageSummary
 from agentsight_tokens.usage import UsageRecord
 
+from .dimensions import PERIODS, key_of
 from .filters import condition_of
 from .page import checked_limit
 from .sample import Sample, newest_sample
@@ -107,7 +108,9 @@ def top_spenders(
         InvalidQueryError: For a limit that cannot be one.
     """
     checked_limit(limit)
-    report = usage_by(reader, [by], where=where)
+    key = key_of(by)
+    # Periods come in the order of time, so that the limit would cut off the last of them.
+    report = usage_by(reader, [key], where=where, limit=None if key in PERIODS else limit)
     whole = report.total.cost_pico_usd
     groups = sorted(report.groups, key=lambda group: -group.usage.cost_pico_usd)[:limit]
     return TopSpenders(

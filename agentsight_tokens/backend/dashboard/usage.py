@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from agentsight_tokens.backend.analytics import DIMENSIONS, PERIODS, UsageReport, usage_by
 from agentsight_tokens.backend.endpoint import Asked, Endpoint
 from agentsight_tokens.backend.problem import Problem
+from agentsight_tokens.rows import csv_cell
 from agentsight_tokens.summary import UsageSummary
 from agentsight_tokens.usage import USAGE_FIELDS
 
@@ -180,7 +181,7 @@ def _lines(report: UsageReport) -> Iterator[str]:
     for number, ((name,), usage) in enumerate(report.groups, 1):
         counts = [getattr(usage, field) for field in USAGE_FIELDS]
         more = [read(usage) for read in _MORE_FIELDS.values()]
-        writer.writerow(["" if name is None else name, *counts, *more])
+        writer.writerow([csv_cell(name), *counts, *more])
         if number % _LINES_AT_ONCE == 0:
             yield text.getvalue()
             text.seek(0)
