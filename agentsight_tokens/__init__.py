@@ -7,6 +7,7 @@ import importlib
 # Not from `typing`, whose import would cost more than all the rest of this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .attributes import CallDetails as CallDetails
     from .attributes import span_attributes as span_attributes
     from .budgets import BUDGET_THRESHOLDS as BUDGET_THRESHOLDS
     from .budgets import Budget as Budget
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .usage import Scope as Scope
     from .usage import TokenUsage as TokenUsage
     from .usage import UsageRecord as UsageRecord
+    from .usage_analytics import UsageAnalytics as UsageAnalytics
     from .usage_tracker import UsageTracker as UsageTracker
 
 __version__ = "0.1.0"
@@ -63,6 +65,7 @@ _MODULES = {
     "BudgetExceededError": "errors",
     "BudgetManager": "budgets",
     "BudgetStatus": "budgets",
+    "CallDetails": "attributes",
     "CompressionResult": "context",
     "ConfigurationError": "errors",
     "ContextMonitor": "context",
@@ -87,6 +90,7 @@ _MODULES = {
     "UnknownHandlerError": "errors",
     "UnknownModelError": "errors",
     "UnknownResponseError": "errors",
+    "UsageAnalytics": "usage_analytics",
     "UsageRecord": "usage",
     "UsageSummary": "summary",
     "UsageTracker": "usage_tracker",

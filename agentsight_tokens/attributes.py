@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -13,9 +13,9 @@ from .pricing import CostEstimator
 from .summary import UsageSummary
 from .usage import TokenUsage, UsageRecord
 
-__all__ = ["AttributeValue", "Level", "SemanticConvention", "span_attributes"]
+__all__ = ["AttributeValue", "CallDetails", "Level", "SemanticConvention", "span_attributes"]
 
-AttributeValue = str | bool | int | float
+AttributeValue = str | bool | int | float | tuple[str, ...]
 Level = Literal["call", "agent", "session"]
 SemanticConvention = Literal["seed", "genai", "both"]
 
@@ -35,6 +35,22 @@ _PROVIDER_NAMES: Final = {
 """The names that the OpenTelemetry GenAI conventions give providers, where ours differ."""
 
 
+class CallDetails(NamedTuple):
+    """What is known of a call besides its record: nothing of it is stored."""
+
+    requested_model: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    """The largest output that was asked for."""
+    stop_reason: str | None = None
+    """Why the answer ended, as the provider says it."""
+    is_streaming: bool | None = None
+    chunks: int | None = None
+    """How many pieces a stream had."""
+    retries: int | None = None
+    """How often the call was sent again."""
+
+
 def span_attributes(  # noqa: PLR0913  # each is a fact that only the caller knows
     usage: TokenUsage | UsageRecord,
     level: Level = "call",
@@ -45,6 +61,7 @@ def span_attributes(  # noqa: PLR0913  # each is a fact that only the caller kno
     agent_runs: int | None = None,
     turns: int | None = None,
     context: ContextReport | CompressionResult | None = None,
+    details: CallDetails | None = None,
     quality_requirement: str | None = None,
     alternative_model: str | None = None,
 ) -> dict[str, AttributeValue]:
@@ -62,8 +79,9 @@ def span_attributes(  # noqa: PLR0913  # each is a fact that only the caller kno
         hash_user_id: Replaces the user's id; SHA-256 when None. Ids that the tracker hashes
             need no more: pass `str`.
         agent_runs: How many runs a session had.
-        turns: How many turns it had.
+        turns: How many turns it had; of a call, the number of the conversation's turn.
         context: How full the window was, or how a compression made the prompt shorter.
+        details: What the call asked for, and how its answer ended.
         quality_requirement: What you know the task to need, such as `low`.
         alternative_model: A model that you know to be good enough; recommended if cheaper.
 
@@ -84,7 +102,11 @@ def span_attributes(  # noqa: PLR0913  # each is a fact that only the caller kno
             pairs += () if is_unreported else _seed_counts(_counts(usage))
             pairs += _window(context) if isinstance(context, ContextReport) else ()
             pairs += _compression(context) if isinstance(context, CompressionResult) else ()
-            pairs.append(("model.quality_requirement", quality_requirement))
+            pairs += _seed_details(details) if details else ()
+            pairs += (
+                ("conversation.turn_number", turns),
+                ("model.quality_requirement", quality_requirement),
+            )
         if isinstance(usage, UsageRecord):
             pairs += _seed_call(usage, prices)
             pairs += _attribution(usage, hash_user_id or _sha256)
@@ -92,6 +114,7 @@ def span_attributes(  # noqa: PLR0913  # each is a fact that only the caller kno
     if semconv != "seed":
         pairs += _genai_call(usage) if isinstance(usage, UsageRecord) else ()
         pairs += () if is_unreported else _genai_usage(_counts(usage))
+        pairs += _genai_details(details) if details and level == "call" else ()
     return {name: value for name, value in pairs if value is not None}
 
 
@@ -125,10 +148,21 @@ def _seed_call(record: UsageRecord, prices: CostEstimator) -> _Pairs:
     yield "llm.success", record.status == "ok"
     yield "llm.latency_ms", _milliseconds(record.duration_seconds)
     yield "llm.ttft_ms", _milliseconds(first)
-    yield "llm.streaming", True if first is not None else None
+    if first is not None:
+        yield "llm.streaming", True
     yield "llm.error.type", record.error_type
     yield "llm.unreported", True if record.is_unreported else None
     yield "llm.cache.cost_saved_usd", _saved_by_cache(record, prices)
+
+
+def _seed_details(details: CallDetails) -> _Pairs:
+    yield "llm.temperature", details.temperature
+    yield "llm.max_tokens", details.max_tokens
+    yield "llm.stop_reason", details.stop_reason
+    yield "llm.chunks", details.chunks
+    yield "llm.retry_count", details.retries
+    if details.is_streaming is not None:
+        yield "llm.streaming", details.is_streaming
 
 
 def _attribution(record: UsageRecord, hash_user_id: Callable[[str], str]) -> _Pairs:
@@ -192,6 +226,14 @@ def _genai_usage(usage: TokenUsage) -> _Pairs:
     yield "gen_ai.usage.cache_read.input_tokens", usage.cache_read_tokens or None
     yield "gen_ai.usage.cache_creation.input_tokens", usage.cache_creation_tokens or None
     yield "gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens or None
+
+
+def _genai_details(details: CallDetails) -> _Pairs:
+    reason = details.stop_reason
+    yield "gen_ai.request.model", details.requested_model
+    yield "gen_ai.request.temperature", details.temperature
+    yield "gen_ai.request.max_tokens", details.max_tokens
+    yield "gen_ai.response.finish_reasons", None if reason is None else (reason,)
 
 
 def _saved_by_cache(record: UsageRecord, prices: CostEstimator) -> float | None:

@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agentsight_tokens import (
+    CallDetails,
     ContextMonitor,
     CostEstimator,
     Scope,
@@ -90,6 +91,32 @@ def test_times_and_errors_are_told() -> None:
     assert attributes["llm.streaming"] is True
     assert attributes["llm.success"] is False
     assert attributes["llm.error.type"] == attributes["error.type"] == "RateLimitError"
+
+
+def test_what_was_asked_and_how_it_ended_is_told() -> None:
+    """By the names of the tracing skill and of the conventions; what is not known is left out."""
+    details = CallDetails(
+        requested_model="gpt-4o",
+        temperature=0.0,
+        max_tokens=50,
+        stop_reason="length",
+        is_streaming=False,
+        retries=2,
+    )
+
+    attributes = span_attributes(record(), semconv="both", details=details, turns=3)
+    stream = span_attributes(record(), details=CallDetails(is_streaming=True, chunks=9))
+
+    assert attributes["llm.temperature"] == attributes["gen_ai.request.temperature"] == 0
+    assert attributes["llm.max_tokens"] == attributes["gen_ai.request.max_tokens"] == 50
+    assert attributes["llm.stop_reason"] == "length"
+    assert attributes["gen_ai.response.finish_reasons"] == ("length",)
+    assert attributes["gen_ai.request.model"] == "gpt-4o"
+    assert (attributes["llm.streaming"], attributes["llm.retry_count"]) == (False, 2)
+    assert attributes["conversation.turn_number"] == 3
+    assert (stream["llm.streaming"], stream["llm.chunks"]) == (True, 9)
+    assert not {"llm.temperature", "llm.stop_reason", "conversation.turn_number"} & stream.keys()
+    assert "llm.max_tokens" not in span_attributes(record(), "agent", details=details)
 
 
 def test_a_cache_tells_what_it_saved() -> None:

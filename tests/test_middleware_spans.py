@@ -7,12 +7,15 @@ from typing import Any
 
 import openai
 import pytest
+from google.genai.types import FinishReason
+from langchain_core.messages import AIMessage
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agentsight_tokens import ContextMonitor, ConversationTracker, TokenConfig, TokenMiddleware
 from agentsight_tokens.middleware import spans as spans_module
+from agentsight_tokens.middleware.outcome import stop_reason_of
 from agentsight_tokens.testing import LoopbackProvider
 from tests.test_context import conversation
 
@@ -67,6 +70,49 @@ def test_a_call_is_told_to_its_span(
     assert call.attributes["llm.cost_usd"] > 0
     assert call.attributes["cost.agent"] == "writer"
     assert call.attributes["cost.user_id"] not in ("alice", None)
+
+
+def test_a_span_tells_what_was_asked_and_how_it_ended(
+    create: Any, traces: Traces, tracker: ConversationTracker
+) -> None:
+    """Of a whole answer and of a stream alike."""
+    wrapped = TokenMiddleware(tracker, spans="both").wrap(create)
+
+    with traces.tracer.start_as_current_span("whole"):
+        wrapped(**ASK, temperature=0.2, max_tokens=50)
+    with traces.tracer.start_as_current_span("stream"):
+        chunks = len(list(wrapped(**ASK, stream=True, stream_options={"include_usage": True})))
+
+    whole, stream = traces.exporter.get_finished_spans()
+    assert whole.attributes["llm.temperature"] == 0.2
+    assert whole.attributes["llm.max_tokens"] == whole.attributes["gen_ai.request.max_tokens"] == 50
+    assert whole.attributes["llm.stop_reason"] == "stop"
+    assert whole.attributes["llm.streaming"] is False
+    assert stream.attributes["llm.stop_reason"] == "stop"
+    assert stream.attributes["gen_ai.response.finish_reasons"] == ("stop",)
+    assert (stream.attributes["llm.streaming"], stream.attributes["llm.chunks"]) == (True, chunks)
+    assert "llm.temperature" not in stream.attributes
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"choices": [{"finish_reason": "length"}]}, "length"),
+        ({"choices": [{"finish_reason": None}]}, None),
+        ({"choices": []}, None),
+        ({"type": "message", "stop_reason": "end_turn"}, "end_turn"),
+        ({"type": "message_delta", "delta": {"stop_reason": "max_tokens"}}, "max_tokens"),
+        ({"candidates": [{"finish_reason": FinishReason.STOP}]}, "STOP"),
+        ({"incomplete_details": {"reason": "max_output_tokens"}}, "max_output_tokens"),
+        (AIMessage("hi", response_metadata={"finish_reason": "stop"}), "stop"),
+        (AIMessage("hi", response_metadata={"stop_reason": "tool_use"}), "tool_use"),
+        ("a text", None),
+        (None, None),
+    ],
+)
+def test_every_provider_says_why_it_stopped(answer: Any, reason: str | None) -> None:
+    """In its own place, and in its own word."""
+    assert stop_reason_of(answer) == reason
 
 
 def test_a_span_knows_how_much_shorter_a_prompt_was_made(

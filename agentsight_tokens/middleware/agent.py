@@ -122,10 +122,12 @@ def _arguments(request: Any) -> CallArguments:
     model = request.model
     names = [getattr(model, field, None) for field in _MODEL_FIELDS]
     most = request.model_settings.get("max_tokens", getattr(model, "max_tokens", None))
+    temperature = request.model_settings.get("temperature", getattr(model, "temperature", None))
     asked: dict[str, Any] = {
         "messages": [*system, *request.messages],
         "model": next((name for name in names if isinstance(name, str)), None),
         "max_tokens": most,
+        "temperature": temperature,
         "tools": [_definition(tool) for tool in request.tools],
     }
     given = {name: value for name, value in asked.items() if value is not None}

@@ -91,6 +91,12 @@ class CallArguments:
         return most if isinstance(most, int) else None
 
     @property
+    def temperature(self) -> float | None:
+        """The temperature that is asked for."""
+        temperature: float | None = self._get(self._find(("temperature",), (int, float)))
+        return temperature
+
+    @property
     def choices(self) -> int:
         """How many outputs are asked for."""
         asked: int | None = self._get(self._find(("n",), int))

@@ -24,12 +24,30 @@ from agentsight_tokens.usage import (
     UsageRecord,
 )
 
-__all__ = ["Outcome", "UsageReader", "failed", "label", "merged", "read_answer", "told_by_texts"]
+__all__ = [
+    "Outcome",
+    "UsageReader",
+    "failed",
+    "label",
+    "merged",
+    "read_answer",
+    "stop_reason_of",
+    "told_by_texts",
+]
 
 UsageReader = Callable[[Any], TokenUsage | None]
 """Returns what a response of your own says that it used."""
 
 _CANCELS: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+_STOP_REASONS: Final[tuple[tuple[str | int, ...], ...]] = (
+    ("choices", 0, "finish_reason"),  # OpenAI, LiteLLM
+    ("stop_reason",),  # Anthropic
+    ("delta", "stop_reason"),  # and its streams
+    ("candidates", 0, "finish_reason"),  # Google
+    ("incomplete_details", "reason"),  # OpenAI's responses
+    ("response_metadata", "finish_reason"),  # LangChain
+    ("response_metadata", "stop_reason"),
+)
 _OF_PROVIDERS: Final = frozenset({"openai", "anthropic", "litellm"})
 
 
@@ -82,6 +100,18 @@ def merged(one: Outcome | None, other: Outcome | None) -> Outcome | None:
         response_id=one.response_id or other.response_id,
         service_tier=other.service_tier or one.service_tier,
     )
+
+
+def stop_reason_of(answer: Any) -> str | None:
+    """Return why an answer or a stream ended, as its provider says it; None if it does not."""
+    for path in _STOP_REASONS:
+        value = answer
+        for step in path:
+            value = _at(value, step)
+        value = getattr(value, "value", value)  # of an enumeration
+        if isinstance(value, str) and value:
+            return value
+    return None
 
 
 def told_by_texts(prompt: Any, texts: list[str], model: str | None) -> Outcome:
@@ -139,3 +169,9 @@ def _outcome_of(found: Extracted) -> Outcome:
         response_id=found.response_id,
         service_tier=found.service_tier,
     )
+
+
+def _at(value: Any, step: str | int) -> Any:
+    if isinstance(step, int):
+        return value[step] if isinstance(value, (list, tuple)) and len(value) > step else None
+    return value.get(step) if isinstance(value, dict) else getattr(value, step, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
+from agentsight_tokens.attributes import CallDetails
 from agentsight_tokens.budgets.guard import BudgetGuard
 from agentsight_tokens.budgets.request import Asked, CallGuard, CallRequest
 from agentsight_tokens.budgets.reservation import Reservation
@@ -24,6 +25,7 @@ from .outcome import (
     label,
     merged,
     read_answer,
+    stop_reason_of,
     told_by_texts,
 )
 from .spans import SpanWriter
@@ -137,6 +139,8 @@ class Run:
         self._compression: CompressionResult | None = None
         self._told: Outcome | None = None
         self._texts: list[str] = []
+        self._stop_reason: str | None = None
+        self._chunks = 0
         self._has_ended = False
 
     def scope(self, fields: dict[str, object]) -> ScopeEntry:
@@ -218,7 +222,9 @@ class Run:
             self._call.renew()
         if self._reservation is not None:
             self._reservation.renew()
+        self._chunks += 1
         with contained("reading a chunk"):
+            self._note_stop(chunk)
             if isinstance(chunk, str):
                 self._texts.append(chunk)
             else:
@@ -228,6 +234,7 @@ class Run:
         """End the call with its answer, or after the last chunk of its stream."""
         outcome = self._told
         with contained("reading an answer"):
+            self._note_stop(answer)
             if isinstance(answer, str):
                 self._texts.append(answer)
             elif answer is not None:
@@ -250,6 +257,20 @@ class Run:
     def _model(self) -> str | None:
         return self._request.model if self._request else None
 
+    def _note_stop(self, answer: Any) -> None:
+        if self._spans is not None:
+            self._stop_reason = stop_reason_of(answer) or self._stop_reason
+
+    def _details(self) -> CallDetails:
+        return CallDetails(
+            requested_model=self.arguments.model,
+            temperature=self.arguments.temperature,
+            max_tokens=self.arguments.max_output_tokens,
+            stop_reason=self._stop_reason,
+            is_streaming=self._chunks > 0,
+            chunks=self._chunks or None,
+        )
+
     def _read(self, answer: Any) -> Outcome | None:
         provider = self._request.provider if self._request else None
         return read_answer(answer, provider, self._reader)
@@ -266,7 +287,12 @@ class Run:
                 self._settle(outcome)
         if self._spans is not None:
             with contained("writing to a span"):
-                self._spans.write(self._span, self._witness.records, compression=self._compression)
+                self._spans.write(
+                    self._span,
+                    self._witness.records,
+                    compression=self._compression,
+                    details=self._details(),
+                )
 
     def _count(self, call: OpenCall, outcome: Outcome) -> None:
         meter.settle()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from agentsight_tokens.attributes import SemanticConvention, span_attributes
+from agentsight_tokens.attributes import CallDetails, SemanticConvention, span_attributes
 from agentsight_tokens.context import CompressionResult
 from agentsight_tokens.summary import UsageSummary
 from agentsight_tokens.usage import TokenUsage, UsageRecord
@@ -43,7 +43,12 @@ class SpanWriter:
         return self._trace.get_current_span()
 
     def write(
-        self, span: Any, records: Sequence[UsageRecord], *, compression: CompressionResult | None
+        self,
+        span: Any,
+        records: Sequence[UsageRecord],
+        *,
+        compression: CompressionResult | None,
+        details: CallDetails,
     ) -> None:
         """
         Put what calls used on a span that has not ended.
@@ -52,6 +57,7 @@ class SpanWriter:
             span: The span in which they were made.
             records: One call, or those of an agent's run, which are added up.
             compression: What made the prompt shorter; None if nothing did.
+            details: What is known of one call besides.
         """
         if not records or not span.is_recording():
             return
@@ -63,5 +69,6 @@ class SpanWriter:
                 semconv=self._semconv,
                 hash_user_id=self._hash_user_id,
                 context=compression,
+                details=details,
             )
         )
