@@ -115,6 +115,24 @@ def test_a_server_that_is_away_is_known_at_once() -> None:
     assert time.monotonic() - began < 1
 
 
+def test_a_connection_that_failed_is_used_again(redis_server: RedisServer) -> None:
+    """Failures use up no limit on connections that the address sets."""
+    with Proxy(redis_server.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0?max_connections=2"
+        manager = managed(RedisStore.from_url(url, timeout_seconds=0.1))
+        store: Any = manager._store._store  # type: ignore[attr-defined]  # beneath what stands in
+        reservation = manager.reserve(50)
+
+        for _ in range(3):
+            proxy.go_on.clear()
+            proxy.holds_next_answer = True
+            with pytest.raises(StorageError, match="Timeout reading"):
+                store.read(reservation.windows)
+            proxy.go_on.set()
+
+        assert used(manager) == (0, 50)
+
+
 def test_more_threads_ask_than_a_pool_of_redis_py_has_connections(
     redis_server: RedisServer,
 ) -> None:

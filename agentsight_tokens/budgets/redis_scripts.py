@@ -98,17 +98,17 @@ class KeptConnections:
             connection = self._pool.make_connection()
         try:
             try:
-                answer = _asked(connection, command)
+                return _asked(connection, command)
             except self._is_broken:
-                answer = _asked(connection, command)
+                return _asked(connection, command)
             except self._is_unknown:
                 _asked(connection, [_packed((b"SCRIPT", b"LOAD", script.text.encode()))])
-                answer = _asked(connection, command)
+                return _asked(connection, command)
         except BaseException:
-            connection.disconnect()  # its answer may still come
+            connection.disconnect()  # its answer may still come; it connects again when used
             raise
-        self._idle.append(connection)
-        return answer
+        finally:
+            self._idle.append(connection)
 
     def forget_after_fork(self) -> None:
         """Leave the connections to the parent."""
