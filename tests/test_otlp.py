@@ -399,10 +399,8 @@ def test_a_provider_that_states_its_cost_is_believed(
     assert record.price_key == (None if pico_usd is None else "stated by the provider")
 
 
-def member(
-    number: int, parent: int | None, kind: MemberKind, response: str = "", library: str = ""
-) -> Member:
-    return Member(str(number), "" if parent is None else str(parent), kind, response, library)
+def member(number: int, parent: int | None, kind: MemberKind) -> Member:
+    return Member(str(number), "" if parent is None else str(parent), kind)
 
 
 def counted(*groups: list[Member]) -> set[str]:
@@ -443,15 +441,6 @@ def test_a_silent_call_counts_unless_another_speaks_for_it() -> None:
     assert counted([member(1, None, "silent"), member(2, 1, "silent")]) == {"2"}
     assert counted([member(1, None, "silent"), member(2, 1, "used")]) == {"2"}
     assert counted([member(1, None, "used"), member(2, 1, "silent")]) == {"1"}
-
-
-def test_two_instrumentations_of_one_request_are_one_call() -> None:
-    """Beside each other they are known by the response; one of them alone never is."""
-    first = member(1, None, "used", "r", "openinference")
-    assert counted([first, member(2, None, "used", "r", "traceloop")]) == {"1"}
-    assert counted([first], [member(2, None, "used", "r", "traceloop")]) == {"1"}
-    assert counted([first, member(2, None, "used", "r", "openinference")]) == {"1", "2"}
-    assert counted([first, member(2, None, "used", "s", "traceloop")]) == {"1", "2"}
 
 
 def test_spans_that_are_their_own_parents_do_no_harm(store: SQLiteStore) -> None:

@@ -224,21 +224,6 @@ def test_traces_are_forgotten_a_day_after_their_last_span(store: Store) -> None:
     assert trace_id == "1" * 32
 
 
-def test_a_call_in_two_instrumentations_and_requests_is_one(file: SQLiteStore) -> None:
-    """The same response of one trace, told by OpenInference and OpenLLMetry."""
-    server = Server(file)
-    for library in ("openinference.instrumentation.openai", "opentelemetry.instrumentation.openai"):
-        for number in (1, 2):
-            spans = chat(number, **{"gen_ai.response.id": f"r-{number}"})
-            spans["spanId"] = f"{hash(library) % 10**6 + number:016x}"
-            answer = take_spans(
-                file, spans_in_json(request(spans, library=library)), METER, log=server.log
-            )
-            assert answer.rejected == 0
-
-    assert server.counted() == [1, 2]
-
-
 TREE = st.lists(st.integers(0, 100), min_size=1, max_size=12)
 
 

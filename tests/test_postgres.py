@@ -122,8 +122,8 @@ def test_an_upgrade_adds_up_what_is_there(store: PostgreSQLStore) -> None:
     tables = {table: kept(store, table) for table in ROLLUPS}
     known = spans(store)
     with store.transaction() as transaction:
-        later = ("dimension_usage", "conversations", "span_traces", "held_totals")
-        for name in (*later, *BUDGET_TABLES):
+        traces = ("span_traces", "span_responses", "held_totals")
+        for name in ("dimension_usage", "conversations", *traces, *BUDGET_TABLES):
             transaction.run(f"DROP TABLE {name}")
         for name in TIMING_COLUMNS:
             transaction.run(f"ALTER TABLE hourly_usage DROP COLUMN {name}")

@@ -192,6 +192,7 @@ def test_sums_of_the_third_version_are_not_added_up_again(tmp_path: Path) -> Non
     old = sqlite3.connect(tmp_path / "store.db")
     for statement in (
         "DROP TABLE span_traces",
+        "DROP TABLE span_responses",
         "DROP TABLE held_totals",
         "PRAGMA user_version = 3",
     ):

@@ -60,7 +60,7 @@ def text_of(attributes: Mapping[str, Any], names: Sequence[str]) -> str | None:
     """Return the first of the attributes that is there, and empty in none."""
     for name in names:
         value = attributes.get(name)
-        if value not in (None, "", []):
+        if value is not None and value not in ("", []):
             return str(value)[:_LONGEST]
     return None
 

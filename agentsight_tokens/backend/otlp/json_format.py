@@ -16,6 +16,7 @@ import msgspec
 
 from .events import exception_type_in, is_first_token
 from .names import KNOWN
+from .response import read_response_id
 from .span import Origin, Span
 
 __all__ = ["TracesInJSON", "spans_in_json"]
@@ -127,6 +128,7 @@ def _span(span: _Span, origin: Origin) -> Span:
         attributes=_attributes(span.attributes),
         origin=origin,
     )
+    read_response_id(found.attributes)
     for event in span.events or ():
         if is_first_token(event.name):
             found.first_token_ns = _whole(event.time_unix_nano)

@@ -182,6 +182,7 @@ _OTHERS: Final = (
     "mlflow.chat.tokenUsage",
     "mlflow.spanType",
     "openinference.span.kind",
+    "output.value",
     "traceloop.entity.name",
     "traceloop.span.kind",
 )
@@ -195,4 +196,4 @@ KNOWN: Final = frozenset(
     )
     for name in names
 )
-"""Every attribute that is read; prompts and answers are not among them."""
+"""Every attribute that is read; of an answer only the id, see `read_response_id`."""

@@ -10,6 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from .events import exception_type_in, is_first_token
 from .names import KNOWN
+from .response import read_response_id
 from .span import Origin, Span
 
 __all__ = ["spans_in_protobuf"]
@@ -49,6 +50,7 @@ def _span(span: Any, origin: Origin) -> Span:
         attributes=_attributes(span.attributes),
         origin=origin,
     )
+    read_response_id(found.attributes)
     for event in span.events:
         if is_first_token(event.name):
             found.first_token_ns = event.time_unix_nano

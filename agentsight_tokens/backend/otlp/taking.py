@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from agentsight_tokens.backend.store import DEFAULT_PROJECT_ID, Store
@@ -19,10 +19,10 @@ from .call import own_record, record_of
 from .counts import usage_of
 from .kind import operation_of
 from .names import RESPONSE_ID
+from .response import response_of
 from .span import Span, SpanError
 from .trace import Member, MemberKind
 from .trace_log import Total, TraceLog
-from .trace_text import digest
 
 __all__ = ["Meter", "Taken", "take_spans"]
 
@@ -134,35 +134,52 @@ def _counted_cycles(
         for trace_id, readings in traces.items()
     }
     totals = [
-        Total(trace_id, span_id, _cycle(*_key(reading, record), [record]))
+        Total(trace_id, reading.span.span_id, _cycle(*_key(reading, record), [record]))
+        for trace_id, readings in traces.items()
+        for reading, record in _records(
+            readings, {each.span_id for each in groups[trace_id] if each.kind == "total"}, meter
+        )
+    ]
+    responses = {
+        (trace_id, span_id): response_of(reading.span, id, is_used=reading.kind == "used")
         for trace_id, readings in traces.items()
         for span_id, reading in readings.items()
-        if reading.kind == "total"
-        for record in (_record(reading, readings, meter),)
-    ]
-    known = log.add(groups, totals, project_id=project_id)
+        if reading.operation is not None
+        for id in (text_of(reading.span.attributes, RESPONSE_ID),)
+        if id is not None
+    }
+    counted = log.add(groups, totals, responses, project_id=project_id)
     records: dict[tuple[str, str | None], list[UsageRecord]] = defaultdict(list)
     for trace_id, readings in traces.items():
-        counted = known[trace_id].counted
-        for span_id, reading in readings.items():
-            if span_id in counted and reading.operation is not None:
-                record = _record(reading, readings, meter)
-                records[_key(reading, record)].append(record)
+        calls = {each.span_id for each in groups[trace_id] if each.kind in ("used", "silent")}
+        for reading, record in _records(readings, calls & counted[trace_id], meter):
+            records[_key(reading, record)].append(record)
     return [_cycle(*key, calls) for key, calls in records.items()]
 
 
-def _record(reading: _Reading, readings: Mapping[str, _Reading], meter: Meter) -> UsageRecord:
-    """Return the record of a span, with its price."""
-    return reading.record or priced(
-        record_of(
-            reading.span,
-            {span_id: each.span for span_id, each in readings.items()},
-            operation=reading.operation or "chat",
-            usage=reading.usage,
-            config=meter.config,
-        ),
-        meter.estimator,
-    )
+def _records(
+    readings: Mapping[str, _Reading], span_ids: Collection[str], meter: Meter
+) -> Iterator[tuple[_Reading, UsageRecord]]:
+    """Yield the records of some spans of a trace, with their prices."""
+    if not span_ids:
+        return
+    spans = {span_id: reading.span for span_id, reading in readings.items()}
+    for span_id, reading in readings.items():
+        if span_id in span_ids:
+            yield (
+                reading,
+                reading.record
+                or priced(
+                    record_of(
+                        reading.span,
+                        spans,
+                        operation=reading.operation or "chat",
+                        usage=reading.usage,
+                        config=meter.config,
+                    ),
+                    meter.estimator,
+                ),
+            )
 
 
 def _key(reading: _Reading, record: UsageRecord) -> tuple[str, str | None]:
@@ -177,8 +194,6 @@ def _member(reading: _Reading) -> Member:
         span.span_id,
         span.parent_id,
         reading.kind,
-        digest(text_of(span.attributes, RESPONSE_ID) or ""),
-        digest(span.origin.library),
     )
 
 

@@ -31,10 +31,6 @@ class Member(NamedTuple):
     parent_id: str
     """Empty if there is no parent."""
     kind: MemberKind
-    response: str = ""
-    """A digest of the provider's id of the response; empty if the span does not tell."""
-    library: str = ""
-    """A digest of the instrumentation that wrote the span."""
 
 
 class Trace:
@@ -56,8 +52,6 @@ class Trace:
         """What has a call of a model below it."""
         self._above_totals: set[str] = set()
         """What has a total below it."""
-        self._libraries: dict[str, str] = {}
-        """By a response's digest, the instrumentation whose span of it counts."""
 
     def add(self, members: Iterable[Member]) -> None:
         """Take spans that came together; those that are known already change nothing."""
@@ -108,15 +102,8 @@ class Trace:
             self._mark(parent_id, self._above_totals)
 
     def _decide_used(self, member: Member) -> None:
-        if member.span_id in self._above_use or self._is_covered(member):
-            return
-        if member.response:
-            # Two instrumentations of one request see the same response. One alone does not see
-            # it twice: some servers give every response the same id.
-            library = self._libraries.setdefault(member.response, member.library)
-            if library != member.library:
-                return
-        self.counted.add(member.span_id)
+        if member.span_id not in self._above_use and not self._is_covered(member):
+            self.counted.add(member.span_id)
 
     def _decide_silent(self, member: Member) -> None:
         if member.span_id not in self._above_calls and not self._is_covered(member):

@@ -20,6 +20,7 @@ from agentsight_tokens.backend.store import Store, Transaction
 from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.errors import UnstorableError
 
+from .response import FORGET_RESPONSES, Response, own_responses
 from .trace import Member, Trace
 from .trace_text import counted_text, group_text, trace_of
 
@@ -64,9 +65,13 @@ _NOTE_COUNTED: Final = (
 _IT: Final = "WHERE project_id = ? AND trace_id = ? AND span_id = ?"
 _MARK: Final = f"UPDATE held_totals SET is_counted = 1 {_IT}"  # noqa: S608  # our own
 _DROP: Final = f"DELETE FROM held_totals {_IT}"  # noqa: S608  # our own
+_IS_OLD: Final = (
+    "SELECT 1 WHERE EXISTS (SELECT 1 FROM span_traces WHERE touched_at < ?) "
+    "OR EXISTS (SELECT 1 FROM span_responses WHERE touched_at < ?)"
+)
 _FORGET: Final = (
-    "DELETE FROM span_traces WHERE (project_id, trace_id) IN (SELECT project_id, trace_id "  # noqa: S608  # our own
-    f"FROM span_traces WHERE touched_at < ? LIMIT {_MOST_FORGOTTEN})"
+    "DELETE FROM span_traces WHERE (project_id, trace_id) IN (SELECT project_id, trace_id "
+    "FROM span_traces WHERE touched_at < ? LIMIT ?)"
 )
 
 
@@ -106,15 +111,24 @@ class TraceLog:
         self._dialect = store.dialect.name
 
     def add(
-        self, groups: Mapping[str, Sequence[Member]], totals: Sequence[Total], *, project_id: int
-    ) -> dict[str, Trace]:
+        self,
+        groups: Mapping[str, Sequence[Member]],
+        totals: Sequence[Total],
+        responses: Mapping[tuple[str, str], Response],
+        *,
+        project_id: int,
+    ) -> dict[str, set[str]]:
         """
-        Note the spans of a request durably, and return their traces, which say what counts.
+        Note the spans of a request durably, and return the ids of those that count.
 
         Args:
             groups: The spans, by their traces' ids.
             totals: Those among them that are decided later.
+            responses: What the spans of calls say of responses, by their traces' and own ids.
             project_id: Whose they are.
+
+        Returns:
+            The ids by trace; others may be among them that came before.
         """
         now = int(self._clock())
         texts = {trace_id: group_text(members) for trace_id, members in groups.items()}
@@ -125,10 +139,22 @@ class TraceLog:
                 cycle = msgspec.json.encode(total.cycle).decode()
                 values = (project_id, total.trace_id, total.span_id, due_at, cycle)
                 transaction.run(_HOLD, values)
-        return {
-            trace_id: _new(groups[trace_id]) if text == texts[trace_id] else trace_of(text)
-            for trace_id, text in rows
-        }
+            counted = {
+                trace_id: _trace(text, texts[trace_id], groups[trace_id]).counted
+                for trace_id, text in rows
+            }
+            inner = [each for (t, span), each in responses.items() if span in counted[t]]
+            own = own_responses(
+                transaction,
+                inner,
+                dialect=self._dialect,
+                project_id=project_id,
+                touched_at=_hour(now),
+            )
+        for (trace_id, span_id), each in responses.items():
+            if (each.digest, each.library) not in own:
+                counted[trace_id].discard(span_id)
+        return counted
 
     def settle(self) -> int:
         """
@@ -155,18 +181,18 @@ class TraceLog:
         return len(counted)
 
     def forget(self) -> int:
-        """Forget some of the traces to which nothing came for a day; return how many."""
+        """Forget some of the traces and responses untouched for a day; return how many."""
         last = int(self._clock()) - SECONDS_A_TRACE_STAYS - _HOUR
-        if not self._store.rows("SELECT 1 FROM span_traces WHERE touched_at < ? LIMIT 1", (last,)):
+        if not self._store.rows(_IS_OLD, (last, last)):
             return 0
         with self._store.transaction() as transaction:
-            return transaction.run(_FORGET, (last,))
+            responses = transaction.run(FORGET_RESPONSES, (last, _MOST_FORGOTTEN))
+            return responses + transaction.run(_FORGET, (last, _MOST_FORGOTTEN))
 
     def _append(
         self, texts: Mapping[str, str], now: int, project_id: int
     ) -> tuple[str, tuple[Any, ...]]:
-        # By the hour, so that most changes of a row leave its index as it is.
-        hour = now // _HOUR * _HOUR
+        hour = _hour(now)
         if self._dialect == "sqlite":
             pairs = msgspec.json.encode(list(texts.items())).decode()
             return _APPEND["sqlite"], (project_id, hour, pairs)
@@ -203,7 +229,15 @@ class TraceLog:
             transaction.run(_DROP, total.key)
 
 
-def _new(members: Sequence[Member]) -> Trace:
+def _trace(text: str, added: str, members: Sequence[Member]) -> Trace:
+    """Return the trace of a text, to which these members were added."""
+    if text != added:
+        return trace_of(text)
     trace = Trace()
     trace.add(members)
     return trace
+
+
+def _hour(seconds: int) -> int:
+    # By the hour, so that most changes of a row leave its index as it is.
+    return seconds // _HOUR * _HOUR

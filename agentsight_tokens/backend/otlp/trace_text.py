@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
-from zlib import crc32
 
 from .trace import Member, MemberKind, Trace
 
-__all__ = ["counted_text", "digest", "group_text", "trace_of"]
+__all__ = ["counted_text", "group_text", "trace_of"]
 
 _KINDS: Final[dict[str, MemberKind]] = {
     "u": "used",
@@ -22,17 +21,11 @@ _NO_PARENT: Final = "0" * 16
 _GROUP_END: Final = "\n"
 
 
-def digest(text: str) -> str:
-    """Return 8 digits by which texts of one trace are told apart; nothing for no text."""
-    return f"{crc32(text.encode('utf-8', 'replace')):08x}" if text else ""
-
-
 def group_text(members: Iterable[Member]) -> str:
     """
     Return the text of spans that came together.
 
-    Of each: a letter for what it is, its own id, its parent's id, and where the span tells of a
-    response the digests of that and of the instrumentation.
+    Of each: a letter for what it is, its own id and its parent's id.
     """
     return " ".join(map(_member_text, members)) + _GROUP_END
 
@@ -54,16 +47,9 @@ def trace_of(text: str) -> Trace:
 
 
 def _member_text(member: Member) -> str:
-    text = _LETTERS[member.kind] + member.span_id + (member.parent_id or _NO_PARENT)
-    return text + member.response + member.library if member.response else text
+    return _LETTERS[member.kind] + member.span_id + (member.parent_id or _NO_PARENT)
 
 
 def _member(text: str) -> Member:
-    parent_id = text[17:33]
-    return Member(
-        text[1:17],
-        "" if parent_id == _NO_PARENT else parent_id,
-        _KINDS[text[0]],
-        text[33:41],
-        text[41:],
-    )
+    parent_id = text[17:]
+    return Member(text[1:17], "" if parent_id == _NO_PARENT else parent_id, _KINDS[text[0]])

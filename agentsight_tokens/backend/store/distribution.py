@@ -32,6 +32,7 @@ DISTRIBUTED: Final = (
     "alerts",
     "webhook_deliveries",
     "span_traces",
+    "span_responses",
     "held_totals",
 )
 """The rows of a project lie together."""

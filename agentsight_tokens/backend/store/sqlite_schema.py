@@ -28,7 +28,7 @@ __all__ = ["CALL_KEY", "prepare"]
 CALL_KEY: Final = ("project_id", "id")
 """A project takes each record id once; what another one has taken is no concern of it."""
 
-_VERSION: Final = 4
+_VERSION: Final = 5
 _calls: Final = calls_table(
     "number INTEGER PRIMARY KEY",
     "project_id INTEGER NOT NULL",
@@ -77,6 +77,10 @@ _TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS span_traces (
   project_id INTEGER NOT NULL, trace_id TEXT NOT NULL, touched_at INTEGER NOT NULL,
   members TEXT NOT NULL, PRIMARY KEY (project_id, trace_id)) STRICT""",
+    """CREATE TABLE IF NOT EXISTS span_responses (
+  project_id INTEGER NOT NULL, response TEXT NOT NULL, library TEXT NOT NULL,
+  is_used INTEGER NOT NULL, began_at INTEGER NOT NULL, ended_at INTEGER NOT NULL,
+  touched_at INTEGER NOT NULL, PRIMARY KEY (project_id, response)) STRICT""",
     """CREATE TABLE IF NOT EXISTS held_totals (
   project_id INTEGER NOT NULL, trace_id TEXT NOT NULL, span_id TEXT NOT NULL,
   due_at INTEGER NOT NULL, cycle TEXT NOT NULL, is_counted INTEGER NOT NULL,
@@ -90,6 +94,7 @@ _CHANGED_SINCE: Final[tuple[dict[str, tuple[str, str]], ...]] = (
         "calls": (_DEFAULT_ROW, ", ".join(("number", "cycle_key", "environment", *CALL_COLUMNS))),
     },
     {"hourly_usage": ("project_id", ", ".join((*HOURLY_KEY[1:], *SUMMARY_COLUMNS)))},
+    {},
     {},
     {},
 )
@@ -106,6 +111,7 @@ _INDEXES: Final = (
     "(project_id, last_at, cost_micro_usd, total_tokens, calls)",
     "CREATE INDEX IF NOT EXISTS calls_of_conversation ON calls (project_id, conversation_id, at)",
     "CREATE INDEX IF NOT EXISTS span_traces_of_time ON span_traces (touched_at)",
+    "CREATE INDEX IF NOT EXISTS span_responses_of_time ON span_responses (touched_at)",
     "CREATE INDEX IF NOT EXISTS held_totals_of_time ON held_totals (due_at)",
 )
 _DEFAULTS: Final = (
