@@ -15,6 +15,7 @@ from agentsight_tokens.errors import (
     AgentSightError,
     ConfigurationError,
     InvalidBudgetError,
+    InvalidQueryError,
     InvalidScopeError,
 )
 
@@ -24,6 +25,8 @@ from .calls import calls
 from .db import db
 from .demo import demo
 from .doctor import doctor
+from .export import export
+from .insights import insights
 from .keys import keys
 from .outbox import outbox
 from .prices import prices
@@ -36,6 +39,8 @@ __all__ = ["app", "run"]
 
 FAILED: Final = 1
 WRONG_USE: Final = 2
+
+_WRONG: Final = (ConfigurationError, InvalidBudgetError, InvalidQueryError, InvalidScopeError)
 
 _EPILOG: Final = """\
 [bold]Exit codes[/]: 0 done, also when there is nothing to show · 1 it failed, or something is \
@@ -52,7 +57,7 @@ class _Commands(TyperGroup):
         """Run a command; what is not expected goes through with its traceback."""
         try:
             return super().invoke(ctx)
-        except (ConfigurationError, InvalidBudgetError, InvalidScopeError) as error:
+        except _WRONG as error:
             raise _failure(str(error), WRONG_USE) from None
         except BrokenPipeError:  # whoever read the output has seen enough
             raise
@@ -75,6 +80,8 @@ app.command()(demo)
 app.command()(report)
 app.command()(calls)
 app.command()(top)
+app.command()(insights)
+app.command()(export)
 app.command()(doctor)
 app.add_typer(outbox, name="outbox")
 app.add_typer(prices, name="prices")

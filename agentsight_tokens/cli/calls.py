@@ -6,15 +6,18 @@ from typing import Annotated
 
 import typer
 
-from .embedded import DataDirectory, configuration, reading
+from .database import DatabaseURL
+from .embedded import DataDirectory
 from .filters import Selection, selecting
+from .project_option import ORGANISATION, PROJECT, OrganisationOption, ProjectOption
 from .rows import CALL_FIELDS, FormatOption, OutputFormat, call_row, write_rows
+from .source import reading_from
 
 __all__ = ["calls"]
 
 
 @selecting
-def calls(
+def calls(  # noqa: PLR0913  # its options
     *,
     selection: Selection,
     limit: Annotated[
@@ -22,6 +25,9 @@ def calls(
     ] = 20,
     output_format: FormatOption = OutputFormat.table,
     data_dir: DataDirectory = None,
+    database_url: DatabaseURL = None,
+    project: ProjectOption = PROJECT,
+    organisation: OrganisationOption = ORGANISATION,
 ) -> None:
     """
     List the newest calls, the newest first.
@@ -40,9 +46,8 @@ def calls(
     """
     from agentsight_tokens.backend.analytics import newest_calls
 
-    config = configuration(data_dir)
-    with reading(config) as store:
-        found = newest_calls(store, where=selection.where, limit=limit)
+    with reading_from(data_dir, database_url, project, organisation) as source:
+        found = newest_calls(source.reader, where=selection.where, limit=limit)
         if output_format is not OutputFormat.table:
             write_rows([call_row(record) for record in found], output_format, CALL_FIELDS)
             return
@@ -52,4 +57,4 @@ def calls(
         if found:
             print_calls(found, selection)
         else:
-            print_nothing(config, store, selection)
+            print_nothing(source, selection)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from textwrap import indent
 from typing import TYPE_CHECKING, Final
 
-from agentsight_tokens.config import TokenConfig
-
 from .filters import Selection
 from .screen import cell, plural, screen
 
 if TYPE_CHECKING:
-    from agentsight_tokens.backend.store import Reader
+    from .source import Source
 
 __all__ = ["FIRST_LINES", "FIRST_LINES_BY_HAND", "indented", "print_nothing"]
 
@@ -31,23 +29,25 @@ tracker.send_tracked_data()  # after them all
 """The lines of a program that makes its calls itself."""
 
 
-def print_nothing(config: TokenConfig, store: Reader, selection: Selection) -> None:
+def print_nothing(source: Source, selection: Selection) -> None:
     """Say that no call was found, and whether that is the filter's doing."""
     from agentsight_tokens.backend.analytics import usage_by
 
     console = screen()
-    total = usage_by(store, ()).total.request_count
+    total = usage_by(source.reader, ()).total.request_count
     if total:
         console.print(cell(f"No call matches {selection.words}."))
         console.print(
-            f"Without the filters there are {plural(total, 'call')} in {config.directory}.",
+            f"Without the filters there are {plural(total, 'call')} in {source.place}.",
             markup=False,
         )
         return
-    console.print(cell(f"No calls in {config.directory} yet."))
-    if config.endpoint is not None:
+    console.print(cell(f"No calls in {source.place} yet."))
+    if source.config.endpoint is not None:
         console.print(
-            cell(f"They are delivered to {config.endpoint}; this is the store of this machine.")
+            cell(
+                f"They are delivered to {source.config.endpoint}; this is the store of this machine."
+            )
         )
     console.print("See it at work: agentsight-tokens demo")
     console.print("Count your own calls of LangChain or LlamaIndex, in a few lines:\n")

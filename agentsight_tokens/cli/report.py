@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .embedded import DataDirectory, configuration, reading
+from .database import DatabaseURL
+from .embedded import DataDirectory
 from .filters import Selection, selecting
+from .project_option import ORGANISATION, PROJECT, OrganisationOption, ProjectOption
 from .rows import FormatOption, OutputFormat, usage_fields, usage_rows, write_rows
+from .source import reading_from
 
 if TYPE_CHECKING:
-    from agentsight_tokens.backend.analytics import UsageReport
+    from agentsight_tokens.backend.analytics import UsageGroup, UsageReport
 
 __all__ = ["KNOWN", "report"]
 
@@ -21,8 +26,25 @@ KNOWN = (
 )
 
 
+class Order(str, Enum):
+    """What comes first: the most, or the first of the names."""
+
+    cost = "cost"
+    tokens = "tokens"
+    calls = "calls"
+    name = "name"
+
+
+_RANKS: Final[dict[Order, Callable[[UsageGroup], Any]]] = {
+    Order.cost: lambda group: -group.usage.cost_pico_usd,
+    Order.tokens: lambda group: -(group.usage.total_tokens + group.usage.embedding_tokens),
+    Order.calls: lambda group: -group.usage.request_count,
+    Order.name: lambda group: [(value is None, value or "") for value in group.key],
+}
+
+
 @selecting
-def report(
+def report(  # noqa: PLR0913  # its options
     *,
     selection: Selection,
     by: Annotated[
@@ -39,7 +61,14 @@ def report(
         int | None,
         typer.Option(min=1, metavar="N", help="Only the first N rows; the total is of all."),
     ] = None,
+    order: Annotated[
+        Order | None,
+        typer.Option(help="What comes first; by default time or, without a period, cost."),
+    ] = None,
     data_dir: DataDirectory = None,
+    database_url: DatabaseURL = None,
+    project: ProjectOption = PROJECT,
+    organisation: OrganisationOption = ORGANISATION,
 ) -> None:
     """
     Show who used what, and what it cost.
@@ -58,6 +87,8 @@ def report(
       agentsight-tokens report --by day,model --since 7d --timezone Europe/Berlin
 
       agentsight-tokens report --by model --user ana --format csv > ana.csv
+
+      agentsight-tokens report --by day --order cost --limit 5
     """
     from agentsight_tokens.backend.analytics import DIMENSIONS, usage_by
 
@@ -68,9 +99,10 @@ def report(
             f"{unknown!r} is nothing to group by; known are {', '.join(DIMENSIONS)}",
             param_hint="--by",
         )
-    config = configuration(data_dir)
-    with reading(config) as store:
-        found = usage_by(store, names, where=selection.where, zone=selection.zone)
+    with reading_from(data_dir, database_url, project, organisation) as source:
+        found = usage_by(source.reader, names, where=selection.where, zone=selection.zone)
+        if order is not None:
+            found = found._replace(groups=tuple(sorted(found.groups, key=_RANKS[order])))
         shown = found._replace(groups=found.groups[:limit])
         if output_format is not OutputFormat.table:
             write_rows(usage_rows(shown), output_format, usage_fields(shown))
@@ -80,7 +112,7 @@ def report(
         from .usage_table import print_age_of_prices, print_usage, print_what_is_missing
 
         if not found.groups:
-            print_nothing(config, store, selection)
+            print_nothing(source, selection)
             return
         console = screen()
         title = _title(shown, selection) if console.is_terminal else None
@@ -89,7 +121,7 @@ def report(
             hidden = len(found.groups) - len(shown.groups)
             console.print(f"{hidden:,} more rows: the total is of all of them, --limit shows more.")
         print_what_is_missing(console, found.total)
-        print_age_of_prices(console, config.prices)
+        print_age_of_prices(console, source.config.prices)
 
 
 def _names_after(incomplete: str) -> list[str]:

@@ -16,11 +16,13 @@ from .daily import days_between, times_of_days, usage_of_days
 from .dimensions import PERIODS, key_of
 from .usage import usage_by
 
-__all__ = ["Anomalies", "Anomaly", "anomalies"]
+__all__ = ["MOST_DAYS", "Anomalies", "Anomaly", "anomalies"]
+
+MOST_DAYS: Final = 366
+"""How many days are judged at once."""
 
 _BASELINE_DAYS: Final = 56
 _NEEDED_DAYS: Final = 28
-_MOST_DAYS: Final = 366
 _SHOWN_DAYS: Final = 30
 _SPREADS: Final = 4.0
 """How many robust deviations a day may depart; of normal days one in 16,000 does."""
@@ -105,9 +107,9 @@ def anomalies(
     first = last - timedelta(days=_SHOWN_DAYS - 1)
     if since is not None:
         first = since.astimezone(zone).date()
-    if (last - first).days >= _MOST_DAYS:
+    if (last - first).days >= MOST_DAYS:
         raise InvalidQueryError(
-            f"{first} to {last} are {(last - first).days + 1:,} days, and at most {_MOST_DAYS} "
+            f"{first} to {last} are {(last - first).days + 1:,} days, and at most {MOST_DAYS} "
             "are judged: ask for a shorter time"
         )
     oldest = first - timedelta(days=_BASELINE_DAYS)

@@ -152,7 +152,7 @@ def _could_downgrade(
             model=model,
             provider=provider,
             feature=feature,
-            advice=f"try {name} for the short calls of {model}",
+            advice=f"try {name} for the short calls of {model}{_within(feature)}",
             instead=name,
             calls=count,
             tokens=given + written,
@@ -189,8 +189,8 @@ def _caching_would_pay(
             model=model,
             provider=provider,
             feature=feature,
-            advice=f"let the prompts of {model} be cached: keep their beginning the same"
-            + ("" if write == plain else " and mark it for the cache"),
+            advice=f"let the prompts of {model}{_within(feature)} be cached: keep their "
+            "beginning the same" + ("" if write == plain else " and mark it for the cache"),
             instead=None,
             calls=follow,
             tokens=unread,
@@ -239,7 +239,7 @@ def _price_models(reader: Reader, where: Mapping[str, Any]) -> Iterator[Recommen
                 tokens=usage.unpriced_tokens,
                 cost_pico_usd=None,
                 saving_pico_usd=None,
-                evidence=f"{usage.unpriced_calls:,} calls used {usage.unpriced_tokens:,} tokens "
+                evidence=f"{_calls(usage.unpriced_calls)} used {usage.unpriced_tokens:,} tokens "
                 "that are in no cost.",
             )
 
@@ -254,14 +254,16 @@ def _report_streams(calls: _Calls) -> Iterator[Recommendation]:
             model=model,
             provider=provider,
             feature=feature,
-            advice=f"ask {model or 'the provider'} to tell the usage of its streams "
+            advice=f"ask {model or 'the provider'} to tell the usage of its "
+            f"streams{_within(feature)} "
             '(OpenAI: stream_options={"include_usage": true})',
             instead=None,
             calls=count,
             tokens=0,
             cost_pico_usd=None,
             saving_pico_usd=None,
-            evidence=f"{count:,} streams came to their end and did not say what they used.",
+            evidence=f"{count:,} {'stream' if count == 1 else 'streams'} came to the end and "
+            "did not say what was used.",
         )
 
 
@@ -275,16 +277,25 @@ def _paid_failures(calls: _Calls) -> Iterator[Recommendation]:
             model=model,
             provider=provider,
             feature=feature,
-            advice=f"look into the calls of {model or 'no model'} that ended with {status}: "
+            advice=f"look into the calls of {model or 'no model'}{_within(feature)} that "
+            f"ended with {status}: "
             "they were paid",
             instead=None,
             calls=count,
             tokens=tokens,
             cost_pico_usd=cost,
             saving_pico_usd=None,
-            evidence=f"{count:,} calls ended with {status} after the provider had billed "
+            evidence=f"{_calls(count)} ended with {status} after the provider had billed "
             f"{tokens:,} tokens.",
         )
+
+
+def _within(feature: str | None) -> str:
+    return "" if feature is None else f" in {feature}"
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} {'call' if count == 1 else 'calls'}"
 
 
 def _price(card: RateCard, counts: Mapping[int, int]) -> int | None:
