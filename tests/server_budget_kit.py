@@ -48,7 +48,7 @@ def key_of(budget: ServerBudget, record: UsageRecord, environment: str | None) -
         key = getattr(record.scope, FIELDS[budget.scope])
     else:
         key = getattr(record, budget.scope)
-    return key if key is not None and budget.value in {"*", key} else None
+    return key if key and budget.value in {"*", key} else None
 
 
 def beginning(window: str, at: datetime, zone: str) -> datetime:
@@ -58,14 +58,17 @@ def beginning(window: str, at: datetime, zone: str) -> datetime:
     def name(moment: datetime) -> Any:
         there = moment.astimezone(ZoneInfo(zone))
         if window == "hour":
-            return there.date(), there.hour, there.utcoffset()
+            return there.date(), there.hour
         if window == "week":
             return there.isocalendar()[:2]
         return there.date() if window == "day" else (there.year, there.month)
 
     moment = local.astimezone(UTC).replace(second=0, microsecond=0)
     moment -= timedelta(minutes=moment.minute % 15)
-    while name(moment - timedelta(minutes=15)) == name(at):
+    # An hour that comes twice is two, which begin at its full hour each.
+    while name(moment - timedelta(minutes=15)) == name(at) and not (
+        window == "hour" and moment.astimezone(ZoneInfo(zone)).minute == 0
+    ):
         moment -= timedelta(minutes=15)
     return moment
 

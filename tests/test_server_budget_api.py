@@ -95,6 +95,10 @@ def test_a_budget_lives_over_http(client: Client) -> None:
     assert [(d["url"], d["state"]) for d in alert["deliveries"]] == [
         ("https://hooks.example/…", "waiting")
     ]
+    burnt = client.ask("GET", f"{path}/burn-down", scope="read", query="key=gpt-4o").json
+    assert [(p["used_tokens"], p["used_cost_usd"]) for p in burnt["points"]][-1] == (6, "1.4E-11")
+    assert client.ask("GET", f"{path}/burn-down").status == 400
+    assert client.ask("GET", f"{path}/burn-down", query="key=%00").status == 400
     changed = client.ask("PATCH", path, {"token_limit": None, "webhook_secret": None})
     assert changed.json == {
         **made.json,

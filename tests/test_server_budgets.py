@@ -293,7 +293,11 @@ EDGES = (
     datetime(2026, 2, 28, 23, 59, 59, 999999, tzinfo=UTC),  # a month ends
     datetime(2026, 12, 31, 18, 15, tzinfo=UTC),  # and a year, in Kathmandu
 )
-USERS = (None, "ann", "bob")
+SLIDING = tuple(
+    (timedelta(seconds=span.seconds), timedelta(seconds=span.slice_seconds))
+    for span in map(window_named, WINDOWS[-3:])
+)
+USERS = (None, "", "ann", "bob")
 
 
 @st.composite
@@ -303,6 +307,13 @@ def records(draw: st.DrawFn, around: datetime) -> UsageRecord:
             st.integers(-1, 1).map(lambda n: timedelta(microseconds=n)),
             st.integers(-8 * 96, 8 * 96).map(lambda n: timedelta(minutes=15 * n)),
             st.integers(-10_000, 10_000).map(lambda n: timedelta(seconds=n)),
+            # The lengths of windows that slide, and a slice more.
+            st.builds(
+                lambda length, slices, sign: sign * (length[0] + slices * length[1]),
+                st.sampled_from(SLIDING),
+                st.integers(-1, 2),
+                st.sampled_from((-1, 1)),
+            ),
         )
     )
     return call(
@@ -362,7 +373,7 @@ def check(store: Store, history: tuple[datetime, list[NewBudget], list[list[Usag
         assert stored_alerts(store, budget) == expected_alerts(budget, usage, since=since)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories())
 def test_sums_and_alerts_are_those_of_the_plainest_reckoning(
     history: tuple[datetime, list[NewBudget], list[list[UsageRecord]]],
@@ -370,6 +381,25 @@ def test_sums_and_alerts_are_those_of_the_plainest_reckoning(
     """Whatever comes, twice, late or at the edge of a window, in any zone."""
     with SQLiteStore(Path(":memory:")) as store:
         check(store, history)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize(("hours", "levels"), [(24, [0.5, 1.0]), (24.5, [0.5])])
+def test_a_sliding_window_ends_with_its_oldest_slice(
+    hours: float, levels: list[float], is_late: bool
+) -> None:
+    """A slice counts until it has left as a whole, whichever call comes first."""
+    start = AT.replace(hour=0, minute=29, second=59)
+    calls = [call(20, at=start), call(20, at=start + timedelta(hours=hours))]
+    with SQLiteStore(Path(":memory:")) as store:
+        budgets = budgets_at(store, start)
+        new = NewBudget(name="b", window="rolling 24h", token_limit=120, levels=(0.5, 1.0))
+        budgets.create(1, new)
+
+        for record in reversed(calls) if is_late else calls:
+            store.ingest([cycle_of(record, key=record.id)])
+
+        assert sorted({*levels_given(budgets)}) == levels
 
 
 @pytest.mark.parametrize("change", [{}, {"scope": "user"}])
@@ -391,7 +421,7 @@ def test_the_same_in_every_store(store: Store, window: str, change: dict[str, An
                 7 * i + j,
                 id=f"{i}-{j}",
                 at=around + timedelta(minutes=47 * (i - 6) * (j + 1)),
-                scope=Scope(user_id=USERS[(i + j) % 3], conversation_id="c"),
+                scope=Scope(user_id=USERS[(i + j) % 4], conversation_id="c"),
                 cost_pico_usd=(999_999, None, 3)[j % 3],
             )
             for j in range(4)
@@ -454,3 +484,81 @@ def test_a_project_has_a_hundred_budgets_at_most(tmp_path: Path) -> None:
 
         with pytest.raises(InvalidBudgetError, match="at most 100 budgets"):
             budgets.create(1, NewBudget(name="b", token_limit=1))
+
+
+def test_a_burn_down_ends_at_what_is_used(store: Store) -> None:
+    """In steps of each window, in its zone; a key is asked for where there are several."""
+    now = AT.replace(day=20)
+    budgets = budgets_at(store, now)
+    records = [
+        call(n, id=str(n), at=now - timedelta(hours=5 * n), scope=Scope(user_id="ann"))
+        for n in range(1, 60)
+    ]
+    store.ingest([cycle_of(*records, key="a")])
+    for window in WINDOWS:
+        budget = budgets.create(
+            1,
+            NewBudget(
+                name="b",
+                scope="user",
+                window=window,
+                timezone="Asia/Kathmandu",
+                token_limit=10**6,
+                cost_limit_usd=Decimal(1),
+            ),
+        )
+        status = budgets.status(1, budget.id)
+
+        found = budgets.burn_down(1, budget.id, key="ann")
+
+        used = [(k.used_tokens, k.used_cost_usd) for k in status.keys] or [(0, 0)]
+        assert [(found.points[-1].used_tokens, found.points[-1].used_cost_usd)] == used
+        assert found.points[-1].at == now
+        assert [p.at for p in found.points] == sorted({p.at for p in found.points})
+        assert found.starts_at == status.starts_at
+        if not window.startswith("rolling"):
+            tokens = [p.used_tokens for p in found.points]
+            assert tokens == sorted(tokens)
+        if window == "month":
+            assert len(found.points) == 14
+            assert found.points[1].used_tokens == 3 * sum(range(55, 60))
+            assert found.projection is not None
+            assert found.projection.tokens > tokens[-1]
+        with pytest.raises(InvalidBudgetError, match="say the key of one"):
+            budgets.burn_down(1, budget.id)
+    everybody = budgets.create(1, NewBudget(name="b", window="day", token_limit=1))
+    assert budgets.burn_down(1, everybody.id).key == "*"
+    with pytest.raises(InvalidBudgetError, match="no key 'ann'"):
+        budgets.burn_down(1, everybody.id, key="ann")
+    assert budgets.burn_down(1, "none") is None
+
+
+def test_what_has_expired_counts_for_a_new_budget(store: Store) -> None:
+    """As far as the store has its sums."""
+    old = call(5, at=datetime(2025, 3, 1, tzinfo=UTC), scope=Scope(user_id="ann"))
+    store.ingest([cycle_of(old, call(1, scope=Scope(user_id="ann")), key="a")])
+    store.expire(AT)
+    budgets = budgets_at(store)
+
+    for scope in ("global", "user", "model"):
+        budget = budgets.create(1, NewBudget(name="b", scope=scope, window="total", token_limit=9))  # type: ignore[arg-type]
+
+        assert [k.used_tokens for k in budgets.status(1, budget.id).keys] == [18]
+
+
+def test_a_linear_projection_is_told_when_there_is_enough() -> None:
+    """Not in the first twentieth of a window; and when the limit will be reached."""
+    start = AT.replace(hour=0, minute=0, second=0, microsecond=0)
+    with SQLiteStore(Path(":memory:")) as store:
+        budgets = budgets_at(store, start)
+        budget = budgets.create(1, NewBudget(name="b", window="day", token_limit=1000))
+        store.ingest([cycle_of(call(100, at=start + timedelta(minutes=1)), key="a")])
+
+        early, later, last = (
+            budgets.status(1, budget.id, start + timedelta(hours=hours)).keys[0].projection
+            for hours in (1, 6, 12)
+        )
+
+        assert early is None
+        assert (later.tokens, later.exhausted_at) == (1200, start + timedelta(hours=20))
+        assert (last.tokens, last.exhausted_at) == (600, None)

@@ -7,6 +7,7 @@ from agentsight_tokens.backend.store.server_budget import (
 )
 
 from .alert_history import Alert, AlertPage, Delivery
+from .burn_down import BurnDown, BurnPoint, burn_down
 from .server_budgets import BudgetChange, Budgets, NewBudget
 from .standing import BudgetStanding, KeyStanding, Projection
 
@@ -17,10 +18,13 @@ __all__ = [
     "BudgetChange",
     "BudgetStanding",
     "Budgets",
+    "BurnDown",
+    "BurnPoint",
     "Delivery",
     "KeyStanding",
     "NewBudget",
     "Projection",
     "ServerBudget",
     "ServerBudgetScope",
+    "burn_down",
 ]

@@ -14,11 +14,10 @@ from agentsight_tokens.backend.store import Store, Transaction
 from agentsight_tokens.backend.store.budget_alerts import give_alerts
 from agentsight_tokens.backend.store.budget_counting import (
     budgets_of,
-    count_anew,
     lock_budgets,
     reached_now,
 )
-from agentsight_tokens.backend.store.budget_usage import Reads
+from agentsight_tokens.backend.store.budget_usage import Reads, add_usage
 from agentsight_tokens.backend.store.server_budget import (
     BUDGET_COLUMNS,
     DEFAULT_LEVELS,
@@ -34,7 +33,9 @@ from agentsight_tokens.errors import InvalidBudgetError
 from agentsight_tokens.ids import time_ordered_id
 
 from .alert_history import AlertPage, alert_page
+from .burn_down import BurnDown, burn_down
 from .standing import BudgetStanding, standing_of
+from .stored_usage import stored_usage
 
 __all__ = ["BudgetChange", "Budgets", "NewBudget"]
 
@@ -129,7 +130,12 @@ class Budgets:
                 f"INSERT INTO budgets (project_id, {', '.join(BUDGET_COLUMNS)}) VALUES ({_MARKS})",  # noqa: S608  # our own names
                 (project_id, *budget.values(new.webhook_secret)),
             )
-            count_anew(transaction, self._store.dialect, project_id, budget, now)
+            dialect = self._store.dialect
+            stored = stored_usage(transaction, dialect, project_id, budget, now)
+            add_usage(transaction, dialect, stored)
+            give_alerts(
+                transaction, dialect, reached_now(transaction, project_id, budget, now), now
+            )
         return budget
 
     def change(self, project_id: int, budget_id: str, change: BudgetChange) -> ServerBudget | None:
@@ -225,6 +231,25 @@ class Budgets:
         return standing_of(
             self._store.of_project(project_id), budget, now or self._now(), limit=limit
         )
+
+    def burn_down(
+        self,
+        project_id: int,
+        budget_id: str,
+        now: datetime | None = None,
+        *,
+        key: str | None = None,
+    ) -> BurnDown | None:
+        """
+        Return how the current window has filled; None if the project has no such budget.
+
+        Raises:
+            InvalidBudgetError: If the key is needed and not said, or is none of the budget's.
+        """
+        budget = self.get(project_id, budget_id)
+        if budget is None:
+            return None
+        return burn_down(self._store.of_project(project_id), budget, now or self._now(), key=key)
 
     def statuses(
         self, project_id: int, now: datetime | None = None, *, limit: int = 1

@@ -15,6 +15,7 @@ from agentsight_tokens.backend.budgets import (
     BudgetChange,
     Budgets,
     BudgetStanding,
+    BurnDown,
     NewBudget,
     ServerBudget,
 )
@@ -37,6 +38,13 @@ class StatusQuery(msgspec.Struct):
     """Of how many keys to tell."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
+class BurnDownQuery(msgspec.Struct):
+    """Whose use is told."""
+
+    key: str | None = None
+    """Needed where each user, model, ... has the limit by itself."""
 
 
 class AlertQuery(msgspec.Struct):
@@ -88,6 +96,15 @@ async def get_budget_status(asked: Asked) -> Response:
     status = await _done(partial(Budgets(asked.server.store).status, limit=limit), *_named(asked))
     standing = _found(status)
     return answer(msgspec.structs.replace(standing, budget=standing.budget.concealed))
+
+
+async def get_budget_burn_down(asked: Asked) -> Response:
+    """Tell how a budget's current window has filled."""
+    key = asked.query(BurnDownQuery).key
+    if key is not None and "\0" in key:
+        raise Problem(400, "the query: no key has a NUL character")
+    found = await _done(partial(Budgets(asked.server.store).burn_down, key=key), *_named(asked))
+    return answer(_found(found))
 
 
 async def get_alerts(asked: Asked) -> Response:
@@ -179,6 +196,15 @@ ENDPOINTS: Final = (
         "Tell what is used and left of a budget, key by key.",
         query=StatusQuery,
         result=BudgetStanding,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/budgets/{budget_id}/burn-down",
+        get_budget_burn_down,
+        "read",
+        "Tell how a budget's current window has filled, and where it leads to.",
+        query=BurnDownQuery,
+        result=BurnDown,
     ),
     Endpoint(
         "GET",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from agentsight_tokens.calls import SUMMARY_COLUMNS, SUMS, microseconds
+from agentsight_tokens.calls import microseconds
 from agentsight_tokens.usage import UsageRecord
 
 from .base import Transaction
@@ -25,28 +25,15 @@ from .budget_usage import (
     UsageSums,
     add_usage,
     usage_between,
-    usage_of_row,
 )
 from .dialect import Dialect
 from .server_budget import BUDGET_COLUMNS, EACH, ServerBudget, budget_of_row
 
-__all__ = ["Counted", "Counting", "budgets_of", "count_anew", "lock_budgets", "reached_now"]
+__all__ = ["Counted", "Counting", "budgets_of", "lock_budgets", "reached_now"]
 
 _MICROSECONDS: Final = 1_000_000
 _LOCK: Final = 0x6167_6562 << 32
 """Added to a project: of those who count its calls, shared, and of who changes its budgets."""
-
-_SUMMED: Final = (
-    "calls",
-    "unreported_calls",
-    "unpriced_calls",
-    "estimated_calls",
-    "cost_micro_usd",
-    "cost_rest_pico_usd",
-    "total_tokens",
-    "embedding_tokens",
-)
-_SUMS: Final = ", ".join(SUMS[SUMMARY_COLUMNS.index(name)] for name in _SUMMED)
 
 
 class _Known(NamedTuple):
@@ -155,7 +142,7 @@ class Counted:
             at = microseconds(record.at) // (self._step * _MICROSECONDS) * self._step
         for column in columns:
             key = _key_of(record, environment, column)
-            if key is not None:
+            if key:  # an empty one is nobody's
                 place = (project_id, column, key, at)
                 sums = self._sums.get(place)
                 self._sums[place] = usage if sums is None else sums.plus(usage)
@@ -199,36 +186,6 @@ class Counted:
                     for at, usage in by_key[key]:
                         sums.put(project_id, budget, key, at, usage)
         return sums
-
-
-def count_anew(
-    transaction: Transaction, dialect: Dialect, project_id: int, budget: ServerBudget, now: datetime
-) -> None:
-    """Count for a new budget what is in the store, from its current window on."""
-    condition, values = "project_id = ?", list[object]([project_id])
-    if budget.counts_since is not None:
-        condition += " AND at >= ?"
-        values.append(microseconds(budget.counts_since))
-    if budget.column is not None and budget.value != EACH:
-        condition += f" AND {budget.column} = ?"
-        values.append(budget.value)
-    at = "0"
-    if budget.span.step_seconds is not None:
-        step = budget.span.step_seconds * _MICROSECONDS
-        at = f"at / {step} * {budget.span.step_seconds}"
-    key = f"'{EACH}'" if budget.column is None else budget.column
-    rows = transaction.rows(
-        f"SELECT {at}, {key}, {_SUMS} FROM calls WHERE {condition} GROUP BY 1, 2",  # noqa: S608  # our own names
-        values,
-    )
-    sums = UsageSums()
-    for moment, found, *amounts in rows:
-        if found is not None:
-            *head, tokens, embedded = amounts
-            usage = usage_of_row((*head, tokens + embedded))
-            sums.put(project_id, budget, found, moment, usage)
-    add_usage(transaction, dialect, sums)
-    give_alerts(transaction, dialect, reached_now(transaction, project_id, budget, now), now)
 
 
 def reached_now(
