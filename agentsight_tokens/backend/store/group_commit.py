@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.errors import StorageError, UnstorableError
 
+from .incoming import IncomingCall
+
 __all__ = ["Batch", "GroupCommit"]
 
 _MOST_CALLS: Final = 10_000
@@ -21,6 +23,8 @@ class Batch(NamedTuple):
 
     project_id: int
     cycles: Sequence[Cycle]
+    calls: Sequence[IncomingCall] = ()
+    """Those of the cycles, made ready before it is their turn."""
 
 
 class GroupCommit:

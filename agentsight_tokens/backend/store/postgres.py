@@ -6,22 +6,23 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import psycopg
 from psycopg import errors
 from psycopg_pool import ConnectionPool
 
-from agentsight_tokens.calls import CALL_COLUMNS, record_values
 from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.errors import StorageError, UnstorableError
 from agentsight_tokens.usage import UsageRecord
 
+from .arrays import arrays
 from .base import DEFAULT_PROJECT_ID, ProjectReader
 from .budget_counting import Counting
 from .cycle_row import CYCLE_COLUMNS, cycle_values
 from .dialect import POSTGRESQL
 from .group_commit import Batch, GroupCommit
+from .incoming import ROW_COLUMNS, IncomingCall, incoming_calls
 from .partitions import Partition, ensure, expire, partition_of
 from .repricing import reprice
 from .rollup import CONVERSATION_FACTS, HOURLY_KEY, upsert
@@ -32,11 +33,9 @@ __all__ = ["PostgreSQLStore"]
 
 _Connection = psycopg.Connection[tuple[Any, ...]]
 
-_COLUMNS: Final = ("project_id", "cycle_key", "environment", *CALL_COLUMNS)
-_AT: Final = CALL_COLUMNS.index("at")
 _DAY: Final = 86_400_000_000
 """Microseconds; a partition is of whole days."""
-_COPY: Final = f"COPY calls ({', '.join(_COLUMNS)}) FROM STDIN"
+_COPY: Final = f"COPY calls ({', '.join(ROW_COLUMNS)}) FROM STDIN"
 # In the order of the key: transactions that bring the same rows wait for one another, and never
 # in a circle.
 _TAKE_IDS: Final = (
@@ -121,7 +120,7 @@ class PostgreSQLStore:
             UnstorableError: For what is in a cycle; nothing has changed.
             psycopg.Error: If the database did not take them, or did not say so.
         """
-        self._commits.submit(Batch(project_id, cycles))
+        self._commits.submit(Batch(project_id, cycles, incoming_calls(project_id, cycles)))
 
     def of_project(self, project_id: int) -> ProjectReader:
         """Return what reads one project, and nothing of any other."""
@@ -184,10 +183,13 @@ class PostgreSQLStore:
         )
 
     def _commit(self, batches: Sequence[Batch]) -> None:
-        cycles = [(id, *cycle_values(cycle)) for id, cycles in batches for cycle in cycles]
+        cycles = [(id, *cycle_values(cycle)) for id, cycles, _ in batches for cycle in cycles]
         if not cycles:
             return
-        calls = _calls(batches)
+        calls: dict[tuple[int, str], IncomingCall] = {}
+        for batch in batches:
+            for call in batch.calls:  # of the same id, the first one counts
+                calls.setdefault((batch.project_id, call.record.id), call)
         try:
             try:
                 self._insert(cycles, calls)
@@ -198,59 +200,40 @@ class PostgreSQLStore:
             raise UnstorableError(str(error)) from error
 
     def _insert(
-        self, cycles: Sequence[tuple[Any, ...]], calls: Mapping[tuple[int, str], _Call]
+        self,
+        cycles: Sequence[tuple[Any, ...]],
+        calls: Mapping[tuple[int, str], IncomingCall],
     ) -> None:
         self._make_partitions(calls.values())
         with self._pool.connection() as connection, connection.transaction():
             transaction = PostgreSQLTransaction(connection)
             counted = self._counting.begin(transaction, {project_id for project_id, *_ in cycles})
             cursor = connection.cursor()
-            cursor.execute(_TAKE_CYCLES, _columns(cycles, 1 + len(CYCLE_COLUMNS)))
-            ids = [(*key, call.values[_AT]) for key, call in calls.items()]
-            new = cursor.execute(_TAKE_IDS, _columns(ids, 3)).fetchall()
+            cursor.execute(_TAKE_CYCLES, arrays(cycles))
+            if not calls:
+                return
+            ids = [(*key, call.entry.at) for key, call in calls.items()]
+            new = cursor.execute(_TAKE_IDS, arrays(ids)).fetchall()
             taken = calls.values() if len(new) == len(calls) else [calls[key] for key in new]
             tally = Tally()
             with cursor.copy(_COPY) as copy:
-                for project_id, cycle, record, values in taken:
-                    copy.write_row((project_id, cycle.key, cycle.environment, *values))
-                    tally.add(project_id, cycle.environment, record)
-                    if counted is not None:
-                        counted.add(project_id, cycle.environment, record)
+                for call in taken:
+                    copy.write_row(call.row)
+            for call in taken:
+                tally.add(call.entry)
+                if counted is not None:
+                    counted.add(call.row[0], call.cycle.environment, call.record)
             transaction.add(tally)
             if counted is not None:
                 counted.write(datetime.now(timezone.utc))
 
-    def _make_partitions(self, calls: Iterable[_Call]) -> None:
-        days = {call.values[_AT] // _DAY for call in calls}
+    def _make_partitions(self, calls: Iterable[IncomingCall]) -> None:
+        days = {call.entry.at // _DAY for call in calls}
         missing = {partition_of(day * _DAY) for day in days} - self._partitions
         if missing:
             with self.transaction() as transaction:
                 ensure(transaction, missing)
             self._partitions |= missing
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    return [[row[i] for row in rows] for i in range(width)]
-
-
-class _Call(NamedTuple):
-    project_id: int
-    cycle: Cycle
-    record: UsageRecord
-    values: tuple[Any, ...]
-    """As `CALL_COLUMNS`."""
-
-
-def _calls(batches: Sequence[Batch]) -> dict[tuple[int, str], _Call]:
-    """Return the calls by project and id; of the same id, the first one counts."""
-    found: dict[tuple[int, str], _Call] = {}
-    for project_id, cycles in batches:
-        for cycle in cycles:
-            for record in cycle.records:
-                key = (project_id, record.id)
-                if key not in found:
-                    found[key] = _Call(project_id, cycle, record, record_values(record))
-    return found
 
 
 class PostgreSQLTransaction:
@@ -271,14 +254,13 @@ class PostgreSQLTransaction:
         """Add a tally to the tables of sums."""
         for additions in tally.additions():
             statement = _adding(additions.table, additions.columns)
-            arrays = [list(column) for column in zip(*additions.rows, strict=True)]
-            self._connection.execute(statement, arrays)
+            self._connection.execute(statement, arrays(additions.rows))
 
 
 @functools.lru_cache(maxsize=256)
 def _adding(table: str, columns: tuple[str, ...]) -> bytes:
-    arrays = [f"%s::{'text' if name in _TEXTS else 'bigint'}[]" for name in columns]
-    source = f"SELECT * FROM unnest({', '.join(arrays)})"  # noqa: S608  # our own names
+    kinds = [f"%s::{'text' if name in _TEXTS else 'bigint'}[]" for name in columns]
+    source = f"SELECT * FROM unnest({', '.join(kinds)})"  # noqa: S608  # our own names
     return upsert(table, columns, source).encode()
 
 

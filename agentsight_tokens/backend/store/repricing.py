@@ -6,15 +6,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-import msgspec
-
 from agentsight_tokens.calls import CALL_COLUMNS, microseconds
 from agentsight_tokens.calls import records as records_of
 from agentsight_tokens.usage import UsageRecord
 
 from .base import Transaction
 from .budget_counting import Counted
-from .tally import Tally
+from .tally import Tally, entry_of
 
 __all__ = ["COST_COLUMNS", "reprice"]
 
@@ -36,6 +34,8 @@ _CHANGE: Final = (
     f"UPDATE calls SET {', '.join(f'{name} = ?' for name in COST_COLUMNS)} WHERE {_CALL}"  # noqa: S608  # our own names
 )
 _OLD: Final = f"SELECT environment, {', '.join(CALL_COLUMNS)} FROM calls WHERE {_CALL}"  # noqa: S608  # our own names
+_FIRST_COST: Final = CALL_COLUMNS.index(COST_COLUMNS[0])
+_COSTS: Final = slice(_FIRST_COST, _FIRST_COST + len(COST_COLUMNS))
 _CALLS_A_TALLY: Final = 10_000
 
 
@@ -66,14 +66,17 @@ def reprice(
         if not found:
             continue
         [(environment, *values)] = found
-        [old] = records_of([values])
-        costs = {name: getattr(record, name) for name in COST_COLUMNS}
+        costs = tuple(getattr(record, name) for name in COST_COLUMNS)
         transaction.run(_KEEP, (at, *call))
-        transaction.run(_CHANGE, (*costs.values(), *call))
-        new = msgspec.structs.replace(old, **costs)
-        for sums in (tally,) if counted is None else (tally, counted):
-            sums.add(project_id, environment, old, sign=-1)
-            sums.add(project_id, environment, new)
+        transaction.run(_CHANGE, (*costs, *call))
+        changes = [(tuple(values), -1)]
+        values[_COSTS] = costs
+        changes.append((tuple(values), 1))
+        for each, sign in changes:
+            tally.add(entry_of(project_id, environment, each), sign=sign)
+            if counted is not None:
+                [call_of_each] = records_of([each])
+                counted.add(project_id, environment, call_of_each, sign=sign)
         changed += 1
         if changed % _CALLS_A_TALLY == 0:
             transaction.add(tally)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agentsight_tokens.calls import insert_calls, microseconds, record_values
+from agentsight_tokens.calls import insert_calls, microseconds
 from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.errors import UnstorableError
 from agentsight_tokens.forks import ForkGuard
@@ -24,6 +24,7 @@ from .budget_counting import Counting
 from .cycle_row import cycle_values
 from .dialect import SQLITE
 from .group_commit import Batch, GroupCommit
+from .incoming import IncomingCall, incoming_calls
 from .repricing import reprice
 from .sqlite_schema import CALL_KEY, prepare
 from .sqlite_transaction import SQLiteTransaction
@@ -95,7 +96,7 @@ class SQLiteStore:
             UnstorableError: For what is in a cycle; nothing has changed.
             sqlite3.Error: If the disk did not take them; nothing has changed.
         """
-        self._commits.submit(Batch(project_id, cycles))
+        self._commits.submit(Batch(project_id, cycles, incoming_calls(project_id, cycles)))
 
     def of_project(self, project_id: int) -> ProjectReader:
         """Return what reads one project, and nothing of any other."""
@@ -177,52 +178,37 @@ class SQLiteStore:
                 counted = self._counting.begin(transaction, {batch.project_id for batch in batches})
                 tally = Tally()
                 for batch in batches:
-                    for cycle, record in self._insert(transaction, batch):
-                        tally.add(batch.project_id, cycle.environment, record)
+                    for call in self._insert(transaction, batch):
+                        tally.add(call.entry)
                         if counted is not None:
-                            counted.add(batch.project_id, cycle.environment, record)
+                            counted.add(batch.project_id, call.cycle.environment, call.record)
                 transaction.add(tally)
                 if counted is not None:
                     counted.write(datetime.now(timezone.utc))
         except _UNSTORABLE as error:
             raise UnstorableError(str(error)) from error
 
-    def _insert(
-        self, transaction: SQLiteTransaction, batch: Batch
-    ) -> list[tuple[Cycle, UsageRecord]]:
+    def _insert(self, transaction: SQLiteTransaction, batch: Batch) -> Sequence[IncomingCall]:
         """Insert a batch; return the calls that were not there."""
-        project_id, cycles = batch
-        expired = self._expired(transaction, cycles, project_id)
-        found = [
-            (cycle, record)
-            for cycle in cycles
-            for record in cycle.records
-            if record.id not in expired
-        ]
+        project_id, cycles, calls = batch
+        expired = self._expired(transaction, calls, project_id)
+        if expired:
+            calls = [call for call in calls if call.record.id not in expired]
         [(last,)] = transaction.rows("SELECT COALESCE(MAX(number), 0) FROM calls")
         transaction.many(_INSERT_CYCLE, [(project_id, *cycle_values(cycle)) for cycle in cycles])
-        taken = transaction.many(
-            _INSERT_CALL,
-            (
-                (project_id, cycle.key, cycle.environment, *record_values(record))
-                for cycle, record in found
-            ),
-        )
-        if taken < len(found):
-            new = {
-                id for (id,) in transaction.rows("SELECT id FROM calls WHERE number > ?", (last,))
-            }
-            by_id = {record.id: (cycle, record) for cycle, record in reversed(found)}
-            found = [by_id[id] for id in new]
-        return found
+        if transaction.many(_INSERT_CALL, [call.row for call in calls]) == len(calls):
+            return calls
+        by_id = {call.record.id: call for call in reversed(calls)}
+        new = transaction.rows("SELECT id FROM calls WHERE number > ?", (last,))
+        return [by_id[id] for (id,) in new]
 
     def _expired(
-        self, transaction: SQLiteTransaction, cycles: Sequence[Cycle], project_id: int
+        self, transaction: SQLiteTransaction, calls: Sequence[IncomingCall], project_id: int
     ) -> set[str]:
         """Return which records the store has forgotten: they were counted once."""
         if not transaction.rows("SELECT 1 FROM expired_records LIMIT 1"):
             return set()
-        ids = [record.id for cycle in cycles for record in cycle.records]
+        ids = [call.record.id for call in calls]
         found = transaction.rows(
             "SELECT id FROM expired_records WHERE project_id = ? "
             "AND id IN (SELECT value FROM json_each(?))",

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from agentsight_tokens.calls import CALL_COLUMNS, SUMMARY_COLUMNS, calls_table, records
+from agentsight_tokens.calls import CALL_COLUMNS, SUMMARY_COLUMNS, calls_table
 from agentsight_tokens.errors import StorageError
 
 from .base import DEFAULT_PROJECT_ID
@@ -21,7 +21,7 @@ from .rollup import (
     SUM_COLUMNS,
 )
 from .sqlite_transaction import SQLiteTransaction
-from .tally import Tally
+from .tally import Tally, entry_of
 
 __all__ = ["CALL_KEY", "prepare"]
 
@@ -179,10 +179,8 @@ def _add_up(connection: sqlite3.Connection, known: Sequence[str]) -> None:
     )
     while chunk := rows.fetchmany(_CALLS_A_TALLY):
         tally = Tally()
-        for (project_id, environment, *_), record in zip(
-            chunk, records(row[2:] for row in chunk), strict=True
-        ):
-            tally.add(project_id, environment, record)
+        for project_id, environment, *values in chunk:
+            tally.add(entry_of(project_id, environment, tuple(values)))
         for additions in tally.additions():
             if additions.table == "hourly_usage":
                 additions = additions.without(known)
