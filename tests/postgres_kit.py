@@ -37,6 +37,12 @@ class PostgreSQL:
         self._run("initdb", "-A", "trust", "-U", "tests", "-E", "UTF8", "--locale=C", "-N")
         self.start()
 
+    @property
+    def pid(self) -> int:
+        """Of the process that looks after all others."""
+        [pid, *_] = (self._data / "postmaster.pid").read_text().split()
+        return int(pid)
+
     def url(self, database: str) -> str:
         return f"postgresql://tests@127.0.0.1:{self.port}/{database}"
 
