@@ -75,6 +75,51 @@ def expire(
 
 
 @db.command()
+def seed(  # noqa: PLR0913  # options
+    *,
+    calls: Annotated[int, typer.Option(min=1, help="How many calls to make.")],
+    months: Annotated[
+        int, typer.Option(min=1, max=120, help="The months of 30 days that they are spread over.")
+    ] = 12,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same calls.")] = 0,
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="The day, in UTC, before which they end: today."),
+    ] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add them to a store that has calls already.")
+    ] = False,
+    database_url: DatabaseURL = None,
+    data_dir: DataDirectory = None,
+) -> None:
+    """
+    Fill a store with made-up calls, to try the server and the dashboard at any size.
+
+    They are ingested as calls that are received. A run that was interrupted is completed by the
+    same command with [bold]--add[/]: what is there already is not counted again.
+
+    [bold]Example[/]
+
+      agentsight-tokens db seed --calls 100000 --data-dir /tmp/trial
+    """
+    from agentsight_tokens.backend.seeding import Seeding, seed_store
+
+    end = until or datetime.now(timezone.utc)
+    seeding = Seeding(
+        calls, months, datetime(end.year, end.month, end.day, tzinfo=timezone.utc), seed
+    )
+    with opened_store(server_configuration(database_url, data_dir)) as store:
+        if not add and store.rows("SELECT 1 FROM calls LIMIT 1"):
+            raise ConfigurationError(
+                "the store has calls already: name another one by --data-dir or --database-url, "
+                "or say --add"
+            )
+        with typer.progressbar(length=calls, label="calls") as bar:
+            seed_store(store, seeding, bar.update)
+    typer.echo(f"calls in the store: {calls:,} made up over {months} months")
+
+
+@db.command()
 def distribute(*, database_url: DatabaseURL = None, data_dir: DataDirectory = None) -> None:
     """
     Share the tables out to the workers of a Citus coordinator, by project.
