@@ -3,6 +3,7 @@
 # ruff: noqa: F811  # fixtures are imported, and named again where they are used
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -207,6 +208,39 @@ def test_a_clock_that_is_set_back_opens_no_window_again(
     clock.move(hours=1)
 
     assert only(manager.status(user_id="a")).used_tokens == 800
+
+
+@pytest.mark.parametrize(
+    ("start", "midnights"),
+    [
+        ("2026-03-28T12:00", ["2026-03-28T23:00", "2026-03-29T22:00"]),  # 23 hours lie between
+        ("2026-10-24T12:00", ["2026-10-24T22:00", "2026-10-25T23:00"]),  # 25 hours
+        ("2028-02-28T12:00", ["2028-02-28T23:00", "2028-02-29T23:00"]),  # a leap day
+    ],
+)
+def test_days_begin_once_however_the_clock_goes(
+    manager: BudgetManager, clock: SteeredClock, start: str, midnights: list[str]
+) -> None:
+    """By the zone's calendar; a clock that goes an hour forth and back resets nothing twice."""
+    manager.set_budget(
+        Budget(daily_token_limit=10**6, monthly_token_limit=10**6, timezone="Europe/Berlin")
+    )
+    begin = datetime.fromisoformat(start).replace(tzinfo=timezone.utc)
+    resets = []
+    before = 0
+
+    for quarter in range(4 * 48):
+        for minutes in (0, 60, -60):
+            clock.time = begin + timedelta(minutes=15 * quarter + minutes)
+            manager.reserve(1).settle(1)
+            used = manager.status().windows[0].used_tokens
+            if used != before + 1:
+                resets.append(f"{clock.time:%Y-%m-%dT%H:%M}")
+            before = used
+
+    assert resets == midnights
+    months = manager.status().windows[1].used_tokens
+    assert months == (96 * 6 if start[5:7] != "02" else before)
 
 
 def test_a_window_that_slides_forgets_slowly(manager: BudgetManager, clock: SteeredClock) -> None:
