@@ -13,7 +13,7 @@ from .destinations.embedded import CycleStore, EmbeddedDestination
 from .errors import ConfigurationError
 from .pricing import CostEstimator
 
-__all__ = ["DESTINATIONS", "configured_destinations", "embedded_store"]
+__all__ = ["DESTINATIONS", "configured_destinations", "embedded_store", "estimator_of"]
 
 
 def configured_destinations(config: TokenConfig) -> list[Destination]:
@@ -81,7 +81,7 @@ def _otlp(config: TokenConfig, argument: str | None) -> Destination:
     if argument is not None:
         argument = checked_endpoint(argument, "AGENTSIGHT_DESTINATIONS")
     return OTLPSpansDestination(
-        argument, estimator=_estimator(config), timeout_seconds=config.http_timeout_seconds
+        argument, estimator=estimator_of(config), timeout_seconds=config.http_timeout_seconds
     )
 
 
@@ -105,7 +105,7 @@ def _langfuse(config: TokenConfig, argument: str | None) -> Destination:
         _needed("langfuse", "LANGFUSE_PUBLIC_KEY"),
         _needed("langfuse", "LANGFUSE_SECRET_KEY"),
         host=argument or host or LANGFUSE_HOST,
-        estimator=_estimator(config),
+        estimator=estimator_of(config),
         timeout_seconds=config.http_timeout_seconds,
     )
 
@@ -119,7 +119,7 @@ def _langsmith(config: TokenConfig, argument: str | None) -> Destination:
         _needed("langsmith", "LANGSMITH_API_KEY"),
         project=variables.get("LANGSMITH_PROJECT"),
         endpoint=argument or variables.get("LANGSMITH_ENDPOINT") or LANGSMITH_ENDPOINT,
-        estimator=_estimator(config),
+        estimator=estimator_of(config),
         timeout_seconds=config.http_timeout_seconds,
     )
 
@@ -136,7 +136,8 @@ DESTINATIONS: Final[dict[str, Callable[[TokenConfig, str | None], Destination]]]
 """What makes a destination, by its name; the second argument is what stands behind a colon."""
 
 
-def _estimator(config: TokenConfig) -> CostEstimator:
+def estimator_of(config: TokenConfig) -> CostEstimator:
+    """Return what prices calls, by the configuration's rates and prices."""
     return CostEstimator(config.cost_rates or None, prices_file=config.prices)
 
 

@@ -26,6 +26,7 @@ from .db import db
 from .demo import demo
 from .doctor import doctor
 from .export import export
+from .importing import import_files
 from .insights import insights
 from .keys import keys
 from .outbox import outbox
@@ -86,6 +87,7 @@ app.command()(doctor)
 app.add_typer(outbox, name="outbox")
 app.add_typer(prices, name="prices")
 app.command()(reconcile)
+app.command("import")(import_files)
 app.command()(serve)
 app.add_typer(keys, name="keys")
 app.add_typer(budgets, name="budgets")

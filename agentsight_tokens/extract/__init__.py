@@ -27,6 +27,7 @@ from .from_compatible import (
 )
 from .from_frameworks import langchain_usage
 from .from_google import gemini, gemini_usage, vertex
+from .from_langfuse import langfuse_usage
 from .from_ollama import ollama, ollama_usage
 from .from_openai import (
     openai_chat,
@@ -59,6 +60,7 @@ __all__ = [
     "groq",
     "groq_usage",
     "langchain_usage",
+    "langfuse_usage",
     "mistral",
     "mistral_usage",
     "ollama",

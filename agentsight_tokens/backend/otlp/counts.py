@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from agentsight_tokens.errors import InvalidCountError
-from agentsight_tokens.extract import openai_usage
+from agentsight_tokens.extract import langfuse_usage, openai_usage
 from agentsight_tokens.usage import MAX_COUNT, TokenUsage
 
 from .names import (
@@ -34,7 +34,6 @@ __all__ = ["usage_of"]
 
 _LANGFUSE: Final = "langfuse.observation.usage_details"
 _MLFLOW: Final = "mlflow.chat.tokenUsage"
-_OPENAI_NAMES: Final = frozenset(("prompt_tokens", "completion_tokens", "input_tokens"))
 _VERCEL_DETAILS: Final = "ai.usage.inputTokenDetails.cacheReadTokens"
 
 
@@ -59,7 +58,7 @@ def usage_of(attributes: Mapping[str, Any], *, is_embedding: bool) -> TokenUsage
 def _counted(attributes: Mapping[str, Any]) -> TokenUsage | None:
     text = attributes.get(_LANGFUSE)
     if text is not None:
-        return _langfuse(_object(text, _LANGFUSE))
+        return langfuse_usage(_object(text, _LANGFUSE))
     given = _count(attributes, INPUT)
     output = _count(attributes, OUTPUT)
     total = _count(attributes, TOTAL)
@@ -112,38 +111,6 @@ def _is_of_older_vercel_for_anthropic(attributes: Mapping[str, Any]) -> bool:
         and provider.startswith("anthropic")
         and _VERCEL_DETAILS not in attributes
     )
-
-
-def _langfuse(details: Mapping[str, Any]) -> TokenUsage:
-    """
-    Return Langfuse's usage details, which are disjoint unless they are OpenAI's own object.
-
-    https://langfuse.com/docs/observability/features/token-and-cost-tracking, read 2026-11-30.
-    """
-    if not _OPENAI_NAMES.isdisjoint(details):
-        return openai_usage(details)
-    counts = {name: _checked(name, value) for name, value in details.items()}
-    given = sum(n for name, n in counts.items() if _is_part(name, "input", "cache"))
-    output = sum(n for name, n in counts.items() if _is_part(name, "output"))
-    total = counts.get("total", 0)
-    return TokenUsage(
-        input_tokens=given,
-        output_tokens=output,
-        total_tokens=total if total > given + output else given + output,
-        cache_read_tokens=sum(n for name, n in counts.items() if _is_cache_read(name)),
-        cache_creation_tokens=sum(n for name, n in counts.items() if "cache_creation" in name),
-        reasoning_tokens=sum(n for name, n in counts.items() if "reasoning" in name),
-        audio_input_tokens=sum(n for name, n in counts.items() if name.startswith("input_audio")),
-        audio_output_tokens=sum(n for name, n in counts.items() if name.startswith("output_audio")),
-    )
-
-
-def _is_part(name: str, *kinds: str) -> bool:
-    return name.startswith(kinds)
-
-
-def _is_cache_read(name: str) -> bool:
-    return "cache" in name and "creation" not in name and "write" not in name
 
 
 def _object(text: object, name: str) -> dict[str, Any]:
