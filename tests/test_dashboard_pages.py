@@ -415,7 +415,7 @@ def test_another_projects_conversation_is_not_found(store: Store, app: Starlette
 def test_the_dashboard_shows_what_the_provider_billed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The provider's own ledger, the dashboard and its CSV agree on the same run."""
+    """Its own ledger, the dashboard, its CSV and the API agree on the same run."""
     monkeypatch.setenv("AGENTSIGHT_TOKEN_HANDLER_TYPE", "openai")
     with (
         LoopbackProvider() as provider,
@@ -434,8 +434,10 @@ def test_the_dashboard_shows_what_the_provider_billed(
         visitor = Visitor(create_app(store))
         page = visitor.get("/usage?by=user")
         rows = list(csv.DictReader(io.StringIO(visitor.get("/usage.csv?by=user").body.decode())))
+        told = ask(visitor.app, "GET", "/v1/usage", query="by=user").json
 
     assert cost > 0
+    assert [{k: str(v) for k, v in row.items()} for row in told["rows"]] == rows
     for name in ("input_tokens", "output_tokens", "total_tokens", "cache_read_tokens"):
         assert sum(int(row[name]) for row in rows) == getattr(billed, name)
     assert sum(Decimal(row["cost_usd"]) for row in rows) == cost

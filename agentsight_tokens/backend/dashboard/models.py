@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.backend.analytics import UsageGroup, usage_by
 from agentsight_tokens.backend.endpoint import Asked
+from agentsight_tokens.pricing import CostEstimator
 from agentsight_tokens.summary import UsageSummary
 
 from .figures import Figure, cost_of, count, decimals_of, money, share
@@ -56,14 +57,23 @@ def view_of(asked: Asked, query: SelectionQuery) -> Mapping[str, Any]:
     return {
         "selection": selection,
         "view": Models(
-            rows=tuple(_row(group, selection, report.total, decimals) for group in shown),
+            rows=tuple(
+                _row(group, selection, report.total, decimals, asked.server.meter.estimator)
+                for group in shown
+            ),
             others=len(report.groups) - len(shown),
             total=report.total,
         ),
     }
 
 
-def _row(group: UsageGroup, selection: Selection, total: UsageSummary, decimals: int) -> Row:
+def _row(
+    group: UsageGroup,
+    selection: Selection,
+    total: UsageSummary,
+    decimals: int,
+    prices: CostEstimator,
+) -> Row:
     (name, provider), usage = group
     tokens = usage.total_tokens + usage.embedding_tokens
     priced_calls = usage.request_count - usage.unpriced_calls - usage.unreported_calls
@@ -81,7 +91,7 @@ def _row(group: UsageGroup, selection: Selection, total: UsageSummary, decimals:
         blended=money(cost * _MILLION // priced_tokens if priced_tokens else None),
         cost=cost_of(usage, decimals=decimals),
         share=share(cost, total.cost_pico_usd),
-        price=price_row(name or "", provider, usage.unpriced_calls),
+        price=price_row(prices, name or "", provider, usage.unpriced_calls),
         unreported=count(usage.unreported_calls) if usage.unreported_calls else None,
     )
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from agentsight_tokens.backend.analytics import UsageGroup, UsageReport, usage_by
+from agentsight_tokens.backend.budgets import Budgets
 from agentsight_tokens.backend.endpoint import Asked
 from agentsight_tokens.summary import UsageSummary
 
+from .budget_card import BudgetCard, nearest_first
 from .figures import Change, Figure, change, count, share, sparkline
 from .page import page
 from .ranking import Ranking, ranking_of
@@ -18,6 +20,7 @@ from .trend import METRICS, Chart, chart_of
 __all__ = ["ENDPOINTS"]
 
 _MOST_RANKS: Final = 6
+_MOST_BUDGETS: Final = 3
 
 
 class OverviewQuery(SelectionQuery, frozen=True, kw_only=True):
@@ -47,6 +50,8 @@ class Overview(NamedTuple):
     total: UsageSummary
     chart: Chart
     rankings: tuple[Ranking, ...]
+    budgets: tuple[BudgetCard, ...]
+    """Those that are nearest to their limits."""
     has_calls: bool
     """Whether the project has any call at all."""
 
@@ -73,6 +78,9 @@ def view_of(asked: Asked, query: OverviewQuery) -> Mapping[str, Any]:
             total=report.total,
             chart=chart_of(report, query.metric, step=period.step, steps=steps),
             rankings=tuple(ranking_of(each, selection, most=_MOST_RANKS) for each in rankings),
+            budgets=nearest_first(
+                Budgets(asked.server.store).statuses(asked.access.project_id), most=_MOST_BUDGETS
+            ),
             has_calls=bool(
                 report.total.request_count or asked.project.rows("SELECT 1 FROM calls LIMIT 1")
             ),
@@ -81,7 +89,7 @@ def view_of(asked: Asked, query: OverviewQuery) -> Mapping[str, Any]:
 
 
 def _usage_by_one(asked: Asked, selection: Selection, by: str) -> UsageReport:
-    return usage_by(asked.project, [by], where=selection.where)
+    return usage_by(asked.project, [by], where=selection.where, limit=_MOST_RANKS)
 
 
 def _models(report: UsageReport) -> UsageReport:

@@ -18,7 +18,7 @@ from agentsight_tokens import __version__
 from agentsight_tokens.backend.api_key import Access, KeyScope
 from agentsight_tokens.backend.endpoint import ANYONE, FORM_TOKEN, Asked, Endpoint, Server
 from agentsight_tokens.backend.problem import Problem
-from agentsight_tokens.errors import InvalidQueryError, InvalidScopeError
+from agentsight_tokens.errors import InvalidBudgetError, InvalidQueryError, InvalidScopeError
 
 from . import figures
 from .files import address_of_file
@@ -87,6 +87,7 @@ _LINKS: Final = (
     _Link("/usage", "Usage", "usage", "read", is_selective=True),
     _Link("/conversations", "Conversations", "conversations", "read", is_selective=True),
     _Link("/models", "Models", "models", "read", is_selective=True),
+    _Link("/budgets", "Budgets", "budgets", "read", is_selective=False),
     _Link("/prices", "Prices", "prices", "read", is_selective=False),
     _Link("/keys", "Keys", "keys", "admin", is_selective=False),
 )
@@ -158,7 +159,7 @@ def telling_queries(read: Callable[_Given, Response]) -> Callable[_Given, Respon
     def told(*given: _Given.args, **named: _Given.kwargs) -> Response:
         try:
             return read(*given, **named)
-        except (InvalidQueryError, InvalidScopeError) as error:
+        except (InvalidBudgetError, InvalidQueryError, InvalidScopeError) as error:
             raise Problem(400, str(error)) from None
 
     return told

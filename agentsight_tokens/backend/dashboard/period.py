@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from agentsight_tokens.backend.problem import Problem
 
-__all__ = ["CUSTOM", "PRESETS", "Period", "period_of", "zone_of"]
+__all__ = ["CUSTOM", "PRESETS", "Period", "period_of", "steps_between", "zone_of"]
 
 CUSTOM: Final = "custom"
 PRESETS: Final[dict[str, str]] = {
@@ -64,8 +64,7 @@ class Period(NamedTuple):
         """Return the names of all steps, as `usage_by` names them; none for all time."""
         if self.since is None:
             return []
-        until = self.until or self.now
-        return list(dict.fromkeys(_step_names(self.step, self.since, until, self.zone)))
+        return steps_between(self.step, self.since, self.until or self.now, self.zone)
 
 
 def zone_of(name: str | None) -> tzinfo:
@@ -123,6 +122,11 @@ def _begin(name: str, today: date, now: datetime, zone: tzinfo) -> datetime | No
     if name in _DAYS:
         return _midnight(today - timedelta(days=_DAYS[name] - 1), zone)
     return _midnight(date(today.year - (name == "12m"), today.month, 1), zone)
+
+
+def steps_between(step: str, since: datetime, until: datetime, zone: tzinfo) -> list[str]:
+    """Return the names of all steps of a span, as `usage_by` names them."""
+    return list(dict.fromkeys(_step_names(step, since, until, zone)))
 
 
 def _day(which: str, text: str | None, default: date) -> date:

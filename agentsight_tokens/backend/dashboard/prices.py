@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from functools import cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,7 +18,7 @@ from .figures import Figure, count
 from .page import page
 from .selection import address
 
-__all__ = ["ENDPOINTS", "PriceRow", "price_row", "prices"]
+__all__ = ["ENDPOINTS", "PriceRow", "price_row"]
 
 _RATES: Final = ("input", "cache_read", "cache_write", "output")
 
@@ -59,16 +58,12 @@ class Prices(NamedTuple):
     asked_for: str
 
 
-@cache
-def prices() -> CostEstimator:
-    """Return the prices that are known where the server runs."""
-    return CostEstimator()
-
-
-def price_row(model: str, provider: str | None, unpriced_calls: int) -> PriceRow:
+def price_row(
+    prices: CostEstimator, model: str, provider: str | None, unpriced_calls: int
+) -> PriceRow:
     """Return what a model costs now."""
-    match = prices().match(model, provider=provider)
-    price = None if match is None else prices().get_rate(model, provider=provider)
+    match = prices.match(model, provider=provider)
+    price = None if match is None else prices.get_rate(model, provider=provider)
     rates = {} if price is None else price.rates()
     return PriceRow(
         model=model,
@@ -85,9 +80,10 @@ def price_row(model: str, provider: str | None, unpriced_calls: int) -> PriceRow
 def view_of(asked: Asked, query: PricesQuery) -> Mapping[str, Any]:
     """Read the prices of the models that the project has used, and of one that is asked for."""
     used = usage_by(asked.project, ["model", "provider"])
-    catalog = prices().catalog
+    prices = asked.server.meter.estimator
+    catalog = prices.catalog
     model = query.model.strip()
-    sheet = model_sheet(model, prices(), provider=query.provider or None) if model else []
+    sheet = model_sheet(model, prices, provider=query.provider or None) if model else []
     return {
         "view": Prices(
             version=catalog.version,
@@ -95,7 +91,7 @@ def view_of(asked: Asked, query: PricesQuery) -> Mapping[str, Any]:
             is_old=catalog.age_days() > OLD_AFTER_DAYS,
             model_count=count(len(catalog)),
             rows=tuple(
-                price_row(name, provider, usage.unpriced_calls)
+                price_row(prices, name, provider, usage.unpriced_calls)
                 for (name, provider), usage in used.groups
                 if name
             ),

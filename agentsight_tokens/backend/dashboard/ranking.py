@@ -8,6 +8,7 @@ from agentsight_tokens.backend.analytics import UsageReport
 
 from .figures import Figure, cost_of, count, decimals_of, share
 from .selection import Selection
+from .trend import METRICS
 
 __all__ = ["Rank", "Ranking", "ranking_of"]
 
@@ -33,24 +34,20 @@ class Ranking(NamedTuple):
     ranks: tuple[Rank, ...]
     link: str
     """To all of them."""
-    others: int
 
 
 def ranking_of(report: UsageReport, selection: Selection, *, most: int) -> Ranking:
     """Return the first groups of a report by one dimension, the costliest first."""
     [key] = report.by
     by = key.removesuffix("_id").removesuffix("_name")
-    is_priced = bool(report.total.cost_pico_usd)
     first = report.groups[:most]
     decimals = decimals_of(usage.cost_pico_usd for _, usage in first)
 
     ranks = []
-    weights = [
-        usage.cost_pico_usd if is_priced else usage.total_tokens + usage.embedding_tokens
-        for _, usage in report.groups
-    ]
+    weigh = METRICS["cost" if report.total.cost_pico_usd else "tokens"].value
+    weights = [weigh(usage) for _, usage in first]
     longest = max(weights, default=0) or 1
-    whole = sum(weights)
+    whole = weigh(report.total)
     for ((name,), usage), weight in zip(first, weights, strict=False):
         ranks.append(
             Rank(
@@ -64,6 +61,4 @@ def ranking_of(report: UsageReport, selection: Selection, *, most: int) -> Ranki
                 width=f"{100 * weight / longest:.2f}",
             )
         )
-    return Ranking(
-        by, tuple(ranks), selection.link("/usage", by=by), len(report.groups) - len(first)
-    )
+    return Ranking(by, tuple(ranks), selection.link("/usage", by=by))

@@ -40,7 +40,8 @@ class Series(NamedTuple):
 
     name: str
     values: tuple[tuple[str, Figure], ...]
-    """For each step the plain number, in USD, tokens or calls, and how it is shown."""
+    """For each step the plain number, in USD, tokens or calls, and how it is shown; the number
+    is empty where there is none."""
 
 
 class Chart(NamedTuple):
@@ -49,6 +50,8 @@ class Chart(NamedTuple):
     title: str
     unit: str
     """usd or count."""
+    kind: str
+    """bars or lines."""
     steps: tuple[str, ...]
     series: tuple[Series, ...]
 
@@ -79,6 +82,7 @@ def chart_of(report: UsageReport, metric: str, *, step: str, steps: Sequence[str
     return Chart(
         title=f"{METRICS[metric].title} by {step} and model",
         unit="usd" if is_money else "count",
+        kind="bars",
         steps=tuple(steps),
         series=tuple(Series(name, tuple(map(shown, row))) for name, row in rows.items()),
     )

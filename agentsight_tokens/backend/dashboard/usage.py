@@ -14,11 +14,10 @@ from starlette.responses import Response, StreamingResponse
 from agentsight_tokens.backend.analytics import DIMENSIONS, PERIODS, UsageReport, usage_by
 from agentsight_tokens.backend.endpoint import Asked, Endpoint
 from agentsight_tokens.backend.problem import Problem
-from agentsight_tokens.rows import csv_cell
+from agentsight_tokens.rows import USAGE_ROW_FIELDS, csv_cell, written
 from agentsight_tokens.summary import UsageSummary
-from agentsight_tokens.usage import USAGE_FIELDS
 
-from .figures import NOTHING, Figure, cost_of, count, decimals_of, plain_usd, share
+from .figures import NOTHING, Figure, cost_of, count, decimals_of, share
 from .page import page, telling_queries
 from .selection import FILTERS, Selection, SelectionQuery, address, selection_of
 from .trend import METRICS, Chart, chart_of
@@ -26,6 +25,7 @@ from .trend import METRICS, Chart, chart_of
 __all__ = ["ENDPOINTS"]
 
 _ROWS_OF_PAGE: Final = 100
+_MOST_GROUPS: Final = 10_000
 _MOST_DRAWN: Final = 200
 """With more groups than these the chart shows their sum, not each."""
 _LINES_AT_ONCE: Final = 1_000
@@ -100,6 +100,8 @@ class Usage(NamedTuple):
     total: tuple[Figure, ...]
     sum: UsageSummary
     group_count: int
+    is_cut: bool
+    """Whether there are more groups, which cost less than these."""
     first: int
     """The number of the first row, from 1."""
     earlier: str
@@ -112,7 +114,9 @@ def view_of(asked: Asked, query: UsageQuery) -> Mapping[str, Any]:
     """Read usage by a dimension."""
     selection = selection_of("/usage", query, asked.server.accounts.now())
     by = _dimension(query.by)
-    report = usage_by(asked.project, [by], where=selection.where, zone=selection.period.zone)
+    report = usage_by(
+        asked.project, [by], where=selection.where, zone=selection.period.zone, limit=_MOST_GROUPS
+    )
     names = [name for name in _COLUMNS if name not in _ONLY_IF_ANY or _value(name, report.total)]
     groups = _sorted(report, query)
     first = (query.page - 1) * _ROWS_OF_PAGE
@@ -151,6 +155,7 @@ def view_of(asked: Asked, query: UsageQuery) -> Mapping[str, Any]:
             total=_cells(names, report.total, decimals_of([report.total.cost_pico_usd])),
             sum=report.total,
             group_count=len(groups),
+            is_cut=len(groups) == _MOST_GROUPS,
             first=first + 1,
             earlier=pages[query.page - 1] if query.page > 1 else "",
             later=pages[query.page + 1] if len(groups) > first + _ROWS_OF_PAGE else "",
@@ -177,26 +182,14 @@ async def get_csv(asked: Asked) -> Response:
 def _lines(report: UsageReport) -> Iterator[str]:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow([*report.by, *USAGE_FIELDS, *_MORE_FIELDS])
-    for number, ((name,), usage) in enumerate(report.groups, 1):
-        counts = [getattr(usage, field) for field in USAGE_FIELDS]
-        more = [read(usage) for read in _MORE_FIELDS.values()]
-        writer.writerow([csv_cell(name), *counts, *more])
+    writer.writerow([*report.by, *USAGE_ROW_FIELDS])
+    for number, row in enumerate(report.rows(), 1):
+        writer.writerow(csv_cell(value) for value in written(row).values())
         if number % _LINES_AT_ONCE == 0:
             yield text.getvalue()
             text.seek(0)
             text.truncate()
     yield text.getvalue()
-
-
-_MORE_FIELDS: Final[dict[str, Callable[[UsageSummary], object]]] = {
-    "calls": lambda u: u.request_count,
-    "cost_usd": lambda u: plain_usd(u.cost_pico_usd),
-    "unpriced_calls": lambda u: u.unpriced_calls,
-    "unpriced_tokens": lambda u: u.unpriced_tokens,
-    "unreported_calls": lambda u: u.unreported_calls,
-    "estimated_calls": lambda u: u.estimated_calls,
-}
 
 
 def _dimension(name: str) -> str:

@@ -22,6 +22,8 @@
   };
   const axisText = (unit) => (value) => (unit === "usd" ? `$${short(value)}` : short(value));
 
+  const numberOf = (text) => (text === "" ? null : Number(text));
+
   // A chart is drawn from the table beneath it, so that both say the same.
   const read = (figure) => {
     const table = figure.querySelector("table");
@@ -30,10 +32,12 @@
     return {
       names,
       steps: rows.map((row) => row.querySelector("th").textContent),
-      values: names.map((_, i) => rows.map((row) => Number(row.querySelectorAll("td")[i].dataset.value))),
+      values: names.map((_, i) => rows.map((row) => numberOf(row.querySelectorAll("td")[i].dataset.value))),
       texts: names.map((_, i) => rows.map((row) => row.querySelectorAll("td")[i].textContent.trim())),
     };
   };
+
+  const swatch = (figure, i) => `swatch-${figure.dataset.chart === "lines" && i ? 6 : Math.min(i + 1, 6)}`;
 
   const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
   const stepText = (step) => {
@@ -91,12 +95,15 @@
             if (idx === null || left < 0) return;
             const head = element("p", "tip-head");
             head.append(element("b", "", data.steps[idx]));
-            const lines = data.names.map((name, i) => [name, i]).filter(([, i]) => data.values[i][idx] > 0);
+            const isLines = figure.dataset.chart === "lines";
+            const lines = data.names
+              .map((name, i) => [name, i])
+              .filter(([, i]) => (isLines ? data.values[i][idx] !== null : data.values[i][idx] > 0));
             box.replaceChildren(
               head,
-              ...lines.reverse().map(([name, i]) => {
+              ...(isLines ? lines : lines.reverse()).map(([name, i]) => {
                 const line = element("p");
-                line.append(element("i", `swatch-${Math.min(i + 1, 6)}`), element("b", "", name), element("span", "figure", data.texts[i][idx]));
+                line.append(element("i", swatch(figure, i)), element("b", "", name), element("span", "figure", data.texts[i][idx]));
                 return line;
               }),
             );
@@ -119,11 +126,21 @@
     legend.replaceChildren(
       ...data.names.map((name, i) => {
         const key = element("span");
-        key.append(element("i", `swatch-${Math.min(i + 1, 6)}`), element("b", "", name));
+        key.append(element("i", swatch(figure, i)), element("b", "", name));
         return key;
       }),
     );
+    const isLines = figure.dataset.chart === "lines";
     const sums = data.steps.map((_, step) => data.values.reduce((sum, of) => sum + of[step], 0));
+    const strokes = [colour("--series-1"), colour("--series-6")];
+    const lines = data.names.map((label, i) => ({
+      label,
+      stroke: strokes[i],
+      width: 2 - i * 0.5,
+      dash: i ? [5, 4] : [],
+      fill: i ? undefined : `color-mix(in srgb, ${strokes[0]} 12%, transparent)`,
+      points: { show: false },
+    }));
     const axis = { stroke: colour("--muted"), ticks: { show: false }, font: `12px ${colour("--font")}` };
     const text = axisText(figure.dataset.unit);
     const plot = new uPlot(
@@ -135,7 +152,7 @@
         cursor: { y: false, points: { show: false }, drag: { setScale: false, x: false, y: false } },
         scales: {
           x: { time: false, range: [-0.5, data.steps.length - 0.5] },
-          y: { range: (_, __, top) => [0, top > 0 ? top * 1.06 : 1] },
+          y: { range: (_, low, top) => [Math.min(0, low) * 1.06, top > 0 ? top * 1.06 : 1] },
         },
         axes: [
           {
@@ -156,10 +173,10 @@
             values: (_, places) => places.map(text),
           },
         ],
-        series: [{}, { label: "sum", stroke: "transparent", points: { show: false } }],
-        plugins: [bars(data), tip(data, figure)],
+        series: [{}, ...(isLines ? lines : [{ label: "sum", stroke: "transparent", points: { show: false } }])],
+        plugins: [...(isLines ? [] : [bars(data)]), tip(data, figure)],
       },
-      [data.steps.map((_, i) => i), sums],
+      [data.steps.map((_, i) => i), ...(isLines ? data.values : [sums])],
       place,
     );
     charts.set(figure, plot);
