@@ -30,7 +30,7 @@ def test_the_layers_are_those_that_are_checked() -> None:
 
 def test_links_between_documents_lead_somewhere() -> None:
     """Every relative link of a document is a file."""
-    for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *PAGES]:
+    for page in [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("examples/**/*.md")), *PAGES]:
         for target in re.findall(r"\]\(((?!https?:)[^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), (page.name, target)
 
@@ -57,3 +57,13 @@ def test_every_public_name_is_in_the_reference() -> None:
     errors = {name for name in agentsight_tokens.__all__ if name.endswith(("Error", "Warning"))}
 
     assert {*agentsight_tokens.__all__} <= shown | errors
+
+
+def test_contributing_names_files_that_are_there() -> None:
+    """Every file and folder that it names in backticks can be opened."""
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+
+    for path in re.findall(
+        r"`((?:tests|docs|agentsight_tokens|integrations|notebooks)/[^` ]*)`", page
+    ):
+        assert [*ROOT.glob(path.rstrip("/"))], path
