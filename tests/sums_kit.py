@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from agentsight_tokens.backend.store import Reader
@@ -48,7 +49,7 @@ def spans(reader: Reader) -> list[tuple[Any, ...]]:
     )
 
 
-def _groups(reader: Reader, table: str) -> list[tuple[tuple[str, ...], str]]:
+def _groups(reader: Reader, table: str) -> Sequence[tuple[tuple[str, ...], str]]:
     def start(length: str) -> str:
         return f"at - ((at % {length}) + {length}) % {length}"
 
@@ -64,11 +65,20 @@ def _groups(reader: Reader, table: str) -> list[tuple[tuple[str, ...], str]]:
     else:
         date = f"date_trunc('month', timezone('UTC', to_timestamp(({day}) / 1000000)))"
         month = f"CAST(EXTRACT(epoch FROM {date}) AS BIGINT) * 1000000"
+    if table == "model_usage":
+        names = [f"COALESCE({name}, '')" for name in ("model", "provider", "environment")]
+        return [
+            (("project_id", f"'{period}'", time, *names), "1 = 1")
+            for period, time in (("day", day), ("month", month))
+        ]
     hourly = ("project_id", "'status'", "'hour'", start("3600000000"), "status")
-    return [(hourly, "1 = 1")] + [
-        (("project_id", f"'{name}'", f"'{period}'", time, f"COALESCE({name}, '')"), "1 = 1")
-        for name in ROLLED_DIMENSIONS
-        for period, time in (("day", day), ("month", month))
+    return [
+        (hourly, "1 = 1"),
+        *(
+            (("project_id", f"'{name}'", f"'{period}'", time, f"COALESCE({name}, '')"), "1 = 1")
+            for name in ROLLED_DIMENSIONS
+            for period, time in (("day", day), ("month", month))
+        ),
     ]
 
 

@@ -24,6 +24,7 @@ from agentsight_tokens.backend.store.rollup import (
     CONVERSATION_KEY,
     DIMENSION_KEY,
     HOURLY_KEY,
+    MODEL_KEY,
     ROLLUPS,
     SUM_COLUMNS,
     TIMING_COLUMNS,
@@ -81,6 +82,7 @@ def test_the_tables_have_the_programs_columns(store: PostgreSQLStore) -> None:
     assert columns("calls") == {"project_id", "cycle_key", "environment", *CALL_COLUMNS}
     assert columns("cycles") == {"project_id", *CYCLE_COLUMNS}
     assert columns("hourly_usage") == {*HOURLY_KEY, *SUM_COLUMNS}
+    assert columns("model_usage") == {*MODEL_KEY, *SUM_COLUMNS}
     assert columns("dimension_usage") == {*DIMENSION_KEY, *SUM_COLUMNS}
     facts = {"first_at", "last_at", *CONVERSATION_FACTS}
     assert columns("conversations") == {*CONVERSATION_KEY, *facts, *SUM_COLUMNS}
@@ -94,11 +96,12 @@ def test_every_key_has_the_distribution_column(store: PostgreSQLStore) -> None:
     rows = store.rows(
         "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public' "
         "AND indexdef LIKE 'CREATE UNIQUE%' AND tablename IN "
-        "('calls', 'record_ids', 'cycles', 'hourly_usage', 'dimension_usage', 'conversations', "
+        "('calls', 'record_ids', 'cycles', 'hourly_usage', 'model_usage', 'dimension_usage', "
+        "'conversations', "
         f"'repricings', {', '.join(repr(name) for name in BUDGET_TABLES)})"
     )
 
-    assert len(rows) == 12
+    assert len(rows) == 13
     assert all("(project_id" in definition for _, definition in rows)
 
 
@@ -123,7 +126,7 @@ def test_an_upgrade_adds_up_what_is_there(store: PostgreSQLStore) -> None:
     known = spans(store)
     with store.transaction() as transaction:
         traces = ("span_traces", "span_responses", "held_totals")
-        for name in ("dimension_usage", "conversations", *traces, *BUDGET_TABLES):
+        for name in ("model_usage", "dimension_usage", "conversations", *traces, *BUDGET_TABLES):
             transaction.run(f"DROP TABLE {name}")
         for name in TIMING_COLUMNS:
             transaction.run(f"ALTER TABLE hourly_usage DROP COLUMN {name}")

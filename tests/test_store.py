@@ -148,6 +148,7 @@ def test_a_file_of_before_sums_by_dimension_is_taken_over(tmp_path: Path) -> Non
         f"{', '.join('5' for _ in SUMMARY_COLUMNS)}",
         "DROP TABLE whole",
         "DROP TABLE dimension_usage",
+        "DROP TABLE model_usage",
         "DROP TABLE conversations",
         "PRAGMA user_version = 1",
     ):
@@ -161,6 +162,10 @@ def test_a_file_of_before_sums_by_dimension_is_taken_over(tmp_path: Path) -> Non
             assert kept(store, table)
         expired = {(1, 0, "", "", ""): kept(store, "hourly_usage")[1, 0, "", "", ""]}
         assert expired[1, 0, "", "", ""][0] == 5
+        by_model = kept(store, "model_usage")
+        of_months = {(1, "month", 0, "", "", ""), (1, "day", 0, "", "", "")}
+        assert by_model.keys() == added_up(store, "model_usage").keys() | of_months
+        assert by_model[1, "month", 0, "", "", ""][0] == 5
         assert kept(store, "hourly_usage") == added_up(store, "hourly_usage") | expired
 
 

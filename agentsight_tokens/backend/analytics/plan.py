@@ -114,6 +114,8 @@ def _levels(
     if len(names) <= 1 and dimension in ROLLED_DIMENSIONS:
         units = _UNITS if dimension == HOURLY_DIMENSION else _UNITS[:2]
         levels += [_of_dimension(dimension, unit) for unit in units]
+    if names <= _HOURLY and len(names) > 1:
+        levels += [_of_models(unit) for unit in _UNITS[:2]]
     if names <= _HOURLY and dimension != HOURLY_DIMENSION:
         levels.append(_Level("hour", "hourly_usage", "hour", lambda name: name))
     longest = _longest(set(keys) & set(PERIODS), segments)
@@ -125,6 +127,10 @@ def _levels(
 def _of_dimension(dimension: str, unit: _Unit) -> _Level:
     conditions = (f"dimension = '{dimension}'", f"period = '{unit}'")
     return _Level(unit, "dimension_usage", "start", lambda _: "value", conditions)
+
+
+def _of_models(unit: _Unit) -> _Level:
+    return _Level(unit, "model_usage", "start", lambda name: name, (f"period = '{unit}'",))
 
 
 def _longest(periods: set[str], segments: Sequence[Segment]) -> _Unit | None:

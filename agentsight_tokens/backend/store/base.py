@@ -34,6 +34,7 @@ PROJECT_TABLES: Final[tuple[str, ...]] = (
     "cycles",
     "dimension_usage",
     "hourly_usage",
+    "model_usage",
     "repricings",
     "webhook_deliveries",
 )

@@ -24,6 +24,7 @@ DISTRIBUTED: Final = (
     "cycles",
     "conversations",
     "hourly_usage",
+    "model_usage",
     "dimension_usage",
     "repricings",
     "budgets",

@@ -3,6 +3,7 @@ The tables of sums, and the SQL that fills them: kept in the transaction that ta
 
 - `hourly_usage`: by hour, model, provider and environment. By the hour, and not by the day, so
   that days can be cut in the zones whose offset is whole hours.
+- `model_usage`: the same by UTC day and by UTC month, for long times.
 - `dimension_usage`: by UTC day and by UTC month, one dimension at a time. Dimensions together
   would have nearly as many rows as there are calls. By the hour, too, for `status`, which has
   the fewest values: all calls of a long time are added up from it.
@@ -30,6 +31,7 @@ __all__ = [
     "HOURLY_DIMENSION",
     "HOURLY_KEY",
     "LONGEST_SECONDS",
+    "MODEL_KEY",
     "ROLLED_DIMENSIONS",
     "ROLLUPS",
     "SUM_COLUMNS",
@@ -63,6 +65,9 @@ SUM_COLUMNS: Final[tuple[str, ...]] = (*SUMMARY_COLUMNS, *TIMING_COLUMNS)
 
 HOURLY_KEY: Final[tuple[str, ...]] = ("project_id", "hour", "model", "provider", "environment")
 """`hour` is when it begins; what a call does not say is an empty text, for it is in the key."""
+
+MODEL_KEY: Final[tuple[str, ...]] = ("project_id", "period", "start", *HOURLY_KEY[2:])
+"""`period` is day or month, `start` when it begins."""
 
 DIMENSION_KEY: Final[tuple[str, ...]] = ("project_id", "dimension", "period", "start", "value")
 """`dimension` is one of `ROLLED_DIMENSIONS`; `period` hour, day or month; `start` when it begins."""
@@ -101,6 +106,7 @@ CONVERSATION_FACTS: Final[tuple[str, ...]] = (
 
 ROLLUPS: Final[dict[str, tuple[str, ...]]] = {
     "hourly_usage": HOURLY_KEY,
+    "model_usage": MODEL_KEY,
     "dimension_usage": DIMENSION_KEY,
     "conversations": CONVERSATION_KEY,
 }

@@ -39,6 +39,9 @@ _INSERT_CALL: Final = insert_calls("project_id", "cycle_key", "environment", uni
 _INSERT_CYCLE: Final = (
     "INSERT INTO cycles VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (project_id, key) DO NOTHING"
 )
+_PAGES_IN_THE_LOG: Final = 4_000
+"""16 MB: a page of the sums that each commit changes is moved to its place once for many."""
+
 _UNSTORABLE: Final = (
     sqlite3.DataError,
     sqlite3.IntegrityError,
@@ -69,6 +72,7 @@ class SQLiteStore:
             try:
                 self._connection.execute("PRAGMA journal_mode=WAL")
                 self._connection.execute("PRAGMA synchronous=FULL")
+                self._connection.execute(f"PRAGMA wal_autocheckpoint={_PAGES_IN_THE_LOG}")
                 prepare(self._connection)
             except BaseException:
                 self._connection.close()

@@ -16,8 +16,10 @@ from .repricing import COST_COLUMNS
 from .rollup import (
     CONVERSATION_FACTS,
     CONVERSATION_KEY,
+    DAY,
     DIMENSION_KEY,
     HOURLY_KEY,
+    MODEL_KEY,
     SUM_COLUMNS,
 )
 from .sqlite_transaction import SQLiteTransaction
@@ -28,7 +30,7 @@ __all__ = ["CALL_KEY", "prepare"]
 CALL_KEY: Final = ("project_id", "id")
 """A project takes each record id once; what another one has taken is no concern of it."""
 
-_VERSION: Final = 5
+_VERSION: Final = 6
 _calls: Final = calls_table(
     "number INTEGER PRIMARY KEY",
     "project_id INTEGER NOT NULL",
@@ -65,6 +67,10 @@ _TABLES: Final = (
   project_id INTEGER NOT NULL, hour INTEGER NOT NULL, model TEXT NOT NULL,
   provider TEXT NOT NULL, environment TEXT NOT NULL, {_SUMS},
   PRIMARY KEY ({", ".join(HOURLY_KEY)})) STRICT, WITHOUT ROWID""",
+    f"""CREATE TABLE IF NOT EXISTS model_usage (
+  project_id INTEGER NOT NULL, period TEXT NOT NULL, start INTEGER NOT NULL,
+  model TEXT NOT NULL, provider TEXT NOT NULL, environment TEXT NOT NULL, {_SUMS},
+  PRIMARY KEY ({", ".join(MODEL_KEY)})) STRICT, WITHOUT ROWID""",
     f"""CREATE TABLE IF NOT EXISTS dimension_usage (
   project_id INTEGER NOT NULL, dimension TEXT NOT NULL, period TEXT NOT NULL,
   start INTEGER NOT NULL, value TEXT NOT NULL, {_SUMS},
@@ -97,11 +103,21 @@ _CHANGED_SINCE: Final[tuple[dict[str, tuple[str, str]], ...]] = (
     {},
     {},
     {},
+    {},
 )
 """By version: the tables that are another way now, their project and their other columns."""
 
 _ADDED_UP_SINCE: Final = 2
 """The version whose tables of sums are those of this one."""
+
+_MODELS_ADDED_UP_SINCE: Final = 6
+"""The version that sums by model over days and months."""
+
+_STARTS: Final = {
+    "day": f"hour - ((hour % {DAY}) + {DAY}) % {DAY}",
+    "month": "CAST(strftime('%s', hour / 1000000, 'unixepoch', 'start of month') AS INTEGER) "
+    "* 1000000",
+}
 
 _CALLS_A_TALLY: Final = 10_000
 _INDEXES: Final = (
@@ -109,6 +125,10 @@ _INDEXES: Final = (
     "CREATE INDEX IF NOT EXISTS calls_of_project ON calls (project_id, at)",
     "CREATE INDEX IF NOT EXISTS conversations_of_time ON conversations "
     "(project_id, last_at, cost_micro_usd, total_tokens, calls)",
+    "CREATE INDEX IF NOT EXISTS conversations_of_cost ON conversations "
+    "(project_id, cost_micro_usd, last_at, conversation_id)",
+    "CREATE INDEX IF NOT EXISTS conversations_of_size ON conversations "
+    "(project_id, total_tokens, last_at, conversation_id)",
     "CREATE INDEX IF NOT EXISTS calls_of_conversation ON calls (project_id, conversation_id, at)",
     "CREATE INDEX IF NOT EXISTS span_traces_of_time ON span_traces (touched_at)",
     "CREATE INDEX IF NOT EXISTS span_responses_of_time ON span_responses (touched_at)",
@@ -163,6 +183,21 @@ def _bring_up(connection: sqlite3.Connection, version: int) -> None:
         connection.execute(statement)
     if version < _ADDED_UP_SINCE:
         _add_up(connection, SUMMARY_COLUMNS if version else ())
+    if version < _MODELS_ADDED_UP_SINCE:
+        _add_up_models(connection)
+
+
+def _add_up_models(connection: sqlite3.Connection) -> None:
+    """Fill the sums by model over days and months from those by hour, which outlive the calls."""
+    connection.execute("DELETE FROM model_usage")
+    names = ", ".join(HOURLY_KEY[2:])
+    sums = ", ".join(f"SUM({name})" for name in SUM_COLUMNS)
+    for period, start in _STARTS.items():
+        connection.execute(
+            f"INSERT INTO model_usage (project_id, period, start, {names}, {', '.join(SUM_COLUMNS)}) "  # noqa: S608  # our own names
+            f"SELECT project_id, '{period}', {start}, {names}, {sums} FROM hourly_usage "
+            f"GROUP BY project_id, {start}, {names}"
+        )
 
 
 def _add_up(connection: sqlite3.Connection, known: Sequence[str]) -> None:

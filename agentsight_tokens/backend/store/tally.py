@@ -21,6 +21,7 @@ from .rollup import (
     HOURLY_DIMENSION,
     HOURLY_KEY,
     LONGEST_SECONDS,
+    MODEL_KEY,
     ROLLED_DIMENSIONS,
     SUM_COLUMNS,
 )
@@ -154,9 +155,11 @@ class Tally:
         of_days = _summed(days)
         for (project_id, name, _, day, value), numbers in of_days:
             longer[project_id, name, "month", _month(day), value].append(numbers)
+        of_hours = _summed(hours)
         facts = ("first_at", "last_at", *CONVERSATION_FACTS)
         for table, key, rows in (
-            ("hourly_usage", HOURLY_KEY, _summed(hours)),
+            ("hourly_usage", HOURLY_KEY, of_hours),
+            ("model_usage", MODEL_KEY, _summed(_longer(of_hours))),
             ("dimension_usage", DIMENSION_KEY, [*of_days, *_summed(longer)]),
             (
                 "conversations",
@@ -245,6 +248,16 @@ def _sum(found: list[_Numbers]) -> _Numbers:
 
 def _summed(groups: _Groups) -> list[tuple[_Key, _Numbers]]:
     return [(key, _sum(found)) for key, found in groups.items()]
+
+
+def _longer(of_hours: Sequence[tuple[_Key, _Numbers]]) -> _Groups:
+    """Return sums by hour as those of their days and months."""
+    found: _Groups = defaultdict(list)
+    for (project_id, hour, model, provider, environment), numbers in of_hours:
+        day = hour - hour % DAY
+        for period, start in (("day", day), ("month", _month(day))):
+            found[project_id, period, start, model, provider, environment].append(numbers)
+    return found
 
 
 def _columns(numbers: _Numbers) -> _Numbers:
