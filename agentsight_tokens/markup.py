@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["html_table", "missing_from", "usage_table"]
 
 _LINE: Final = "1px solid rgba(128,128,128,.45)"
-_CELL: Final = "padding:.15em .8em .15em 0;background:transparent;color:inherit;border:none;"
+_CELL: Final = "padding:.15em .8em .15em 0;background:transparent;color:inherit;border:none;white-space:nowrap;"
 _AMBER: Final = "#b7791f"
 """Seen on white and on black alike."""
 
