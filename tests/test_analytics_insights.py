@@ -16,7 +16,9 @@ from agentsight_tokens.backend.analytics import (
     speed,
     top_spenders,
 )
-from agentsight_tokens.backend.analytics.sample import newest_sample
+from agentsight_tokens.backend.analytics.cache import Cached, saving_of
+from agentsight_tokens.backend.analytics.sample import MOST_CALLS, newest_sample
+from agentsight_tokens.backend.analytics.siblings import cheaper_sibling
 from agentsight_tokens.backend.store import Store
 from agentsight_tokens.costing import priced
 from agentsight_tokens.errors import InvalidQueryError, InvalidScopeError
@@ -142,6 +144,11 @@ def test_the_top_spenders(store: Store) -> None:
     assert found.spenders[0].usage.unpriced_calls == 1
     assert found.total.cost_pico_usd == 100
     assert [s.name for s in top_spenders(store, "day").spenders] == ["2026-01-02"]
+    keep(store, call(1, conversation="d", cost_pico_usd=200, model="b"))
+    found = top_spenders(store, "conversation", where={"since": AT})
+    assert [(s.name, s.usage.cost_pico_usd) for s in found.spenders] == [("d", 200), ("c", 10)]
+    found = top_spenders(store, "conversation", where={"model": "b"})
+    assert [(s.name, s.cost_share) for s in found.spenders] == [("d", 1.0)]
     assert top_spenders(store, where={"model": "nothing"}).spenders == ()
     nothing = top_spenders(store, where={"user_id": "ana", "status": "error"})
     assert nothing.total.request_count == 0
@@ -251,18 +258,30 @@ def test_savings_that_are_not_known(store: Store) -> None:
     assert cache_use(store, where={"model": "x"}).total.hit_ratio is None
 
 
-def test_savings_of_more_calls_than_can_be_looked_at(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_savings_of_more_calls_than_can_be_looked_at(store: Store) -> None:
     """Beyond the sample, savings are of daily sums, and say so."""
-    monkeypatch.setattr("agentsight_tokens.backend.analytics.cache.MOST_PRICED", 1)
-    keep(store, made(1, usage=CACHED), made(2, usage=WRITTEN), made(3, usage=CACHED, model="no"))
+    old = [made(1, usage=CACHED), made(2, usage=WRITTEN), made(3, usage=CACHED, model="no")]
+    store.ingest([one_cycle([*old, *(call(n, model="plain") for n in range(4, MOST_CALLS + 2))])])
 
     report = cache_use(store, estimator=PRICES)
 
     assert report.is_estimated
+    assert report.sample[:2] == (MOST_CALLS, MOST_CALLS + 1)
     assert report.models[0].saved_pico_usd == pico_usd(Decimal("0.062"))
     assert report.total.unknown_tokens == 8_000
+    assert report.total.usage.request_count == MOST_CALLS + 1
+
+
+def test_a_price_without_input_saves_nothing_that_is_known() -> None:
+    """Where a rate that is needed is not known, neither is the saving."""
+    line = CostEstimator().line("azure/babbage")
+    assert line is not None
+    card = line.card_at(NOW)
+    rates = card.bands[0]._replace(rates=(None,) * len(card.bands[0].rates))
+    card.bands = (rates,)
+
+    assert saving_of(Cached(100, 50, 0, 0, 0), card) is None
+    assert saving_of(Cached(100, 0, 0, 0, 0), card) == 0
 
 
 def found(store: Store, **where: object) -> dict[str, list[Recommendation]]:
@@ -306,9 +325,36 @@ def test_no_smaller_model_no_advice(store: Store) -> None:
             for n in range(25)
         ),
         *(call(n, usage=SHORT, model="unknown", cost_pico_usd=None) for n in range(25)),
+        *(call(n, usage=SHORT, model="elsewhere", cost_pico_usd=10**9) for n in range(25)),
+        *(call(n, usage=SHORT, model=None, cost_pico_usd=10**9) for n in range(25)),
+        *(call(n, usage=SHORT, model="big", cost_pico_usd=1) for n in range(25)),
     )
 
     assert "could_downgrade" not in found(store)
+
+
+LONG = TokenUsage(input_tokens=5_000, output_tokens=5)
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "sibling"),
+    [
+        ("gpt-4o", "openai", "gpt-4o-mini"),
+        ("gpt-4o-2024-08-06", "openai", "gpt-4o-mini"),
+        ("gpt-5.1", "openai", "gpt-5-mini"),
+        ("gpt-4o-mini", "openai", None),
+        ("claude-sonnet-4-5-20250929", "anthropic", "claude-haiku-4-5"),
+        ("gemini-2.5-pro", "google", "gemini-2.5-flash"),
+        ("mistral-large-latest", "mistral", "mistral-small"),
+        ("gpt-4", "openai", None),
+        ("our-own", None, None),
+    ],
+)
+def test_siblings(model: str, provider: str | None, sibling: str | None) -> None:
+    """A sibling has its own price, is of the same seller and cheaper both ways."""
+    found = cheaper_sibling(model, provider, CostEstimator(), NOW)
+
+    assert (None if found is None else found[0]) == sibling
 
 
 def turns(conversation: str, *inputs: int, read: int = 0, model: str = "big") -> list[UsageRecord]:
@@ -348,6 +394,8 @@ def test_nothing_to_cache(store: Store) -> None:
             *turns(f"short{n}", 900, 900),
             *turns(f"plain{n}", 2_000, 2_000, model="plain"),
             *turns(f"one{n}", 2_000, model="big-mini"),
+            *turns(f"grown{n}", 1_100, 20_000),
+            *(call(k, conversation=f"x{n}", model="x", usage=LONG) for k in range(2)),
             made(900, usage=TokenUsage(input_tokens=5_000, output_tokens=1), conversation=f"l{n}"),
             made(
                 1_500, usage=TokenUsage(input_tokens=5_000, output_tokens=1), conversation=f"l{n}"

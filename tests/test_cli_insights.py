@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -196,6 +200,38 @@ def test_many_recommendations_are_cut() -> None:
 
     assert "Recommendations: 8, from 8 calls" in text
     assert "  3 more: --format json has all of them" in text
+
+
+def test_insights_of_many_calls_and_of_little_history() -> None:
+    """A sample says of how many calls it is; a forecast that could not be tried says nothing."""
+    with store() as kept:
+        calls = [spent(1, 0) for _ in range(20_000)]
+        kept.ingest([one_cycle([*calls, *(spent(n + 0.01, 1) for n in range(1, 30))])])
+
+    text = " ".join(shown("insights").split())
+
+    assert "from the newest 20,000 calls of 20,029" in text
+    assert "the last 4 full weeks" in text
+    assert "made for the time before" not in text
+
+
+def test_parquet_is_nothing_for_a_terminal() -> None:
+    """Bytes that would garble it are refused, with the way out."""
+    mine, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "agentsight_tokens", "export", "--format", "parquet"],
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(mine)
+        os.close(theirs)
+
+    assert done.returncode == 2
+    assert "--output" in done.stderr
 
 
 @pytest.mark.usefixtures("history")

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from dirty_equals import IsPartialDict
 from starlette.applications import Starlette
+from starlette.convertors import CONVERTOR_TYPES
 
 from agentsight_tokens import Scope, TokenUsage
 from agentsight_tokens.backend.accounts import Accounts
@@ -234,6 +235,7 @@ def test_a_conversation_of_any_name(app: Starlette, store: Store, name: str) -> 
     assert body["cycle_count"] >= 1
     usage = [cycle["usage"]["input_tokens"] for cycle in body["cycles"]]
     assert sum(usage) == body["summary"]["usage"]["input_tokens"]
+    assert CONVERTOR_TYPES["anything"].to_string(name) == name
     missing = ask(app, "GET", f"/v1/conversations/{name}\0", host="localhost")
     assert missing.status == 404
 

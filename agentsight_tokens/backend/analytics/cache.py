@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple
 
@@ -16,14 +16,12 @@ from agentsight_tokens.summary import UsageSummary
 from agentsight_tokens.usage import STATED_BY_PROVIDER
 
 from .filters import condition_of
-from .sample import MOST_CALLS, Sample, newest_sample
+from .sample import Sample, newest_sample
 from .usage import usage_by
 
-__all__ = ["MOST_PRICED", "CacheReport", "CacheUse", "Cached", "cache_use", "saving_of"]
+__all__ = ["CacheReport", "CacheUse", "Cached", "cache_use", "saving_of"]
 
-MOST_PRICED: Final = MOST_CALLS
-"""How many calls are priced one by one."""
-
+_Key = tuple[str | None, str | None]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _INPUT, _READ, _WRITE, _WRITE_1H, _AUDIO, _READ_AUDIO = map(
     LEAVES.index,
@@ -114,46 +112,50 @@ def cache_use(
     """
     filters = dict(where or {})
     estimator = estimator or CostEstimator()
-    sample, _ = newest_sample(reader, filters, most=MOST_PRICED)
+    sample, _ = newest_sample(reader, filters)
     is_estimated = sample.since is not None
-    report = usage_by(reader, ["model", "provider"], where=filters)
-    savings: dict[tuple[str | None, ...], _Saving] = defaultdict(_Saving)
-    parts = _by_day if is_estimated else _by_call
-    for model, provider, saved, tokens in parts(reader, filters, estimator):
-        savings[model, provider].add(saved, tokens)
-    models = [
-        _use(model, provider, usage, savings[model, provider])
-        for (model, provider), usage in report.groups
-    ]
+    savings: dict[_Key, _Saving] = defaultdict(_Saving)
+    if is_estimated:
+        usages = _by_day(reader, filters, estimator, savings)
+    else:
+        usages = _by_call(reader, filters, estimator, savings)
+    models = [_use(*key, usage=usage, saving=savings[key]) for key, usage in usages.items()]
     models.sort(key=lambda use: (-(use.saved_pico_usd or 0), -use.usage.input_tokens))
     whole = _Saving()
     for saving in savings.values():
         whole.unknown_tokens += saving.unknown_tokens
         if saving.pico_usd is not None:
             whole.add(saving.pico_usd, 0)
-    return CacheReport(tuple(models), _use(None, None, report.total, whole), sample, is_estimated)
+    total = UsageSummary.merged(usages.values())
+    return CacheReport(
+        tuple(models), _use(None, None, usage=total, saving=whole), sample, is_estimated
+    )
 
 
 def saving_of(cached: Cached, card: RateCard) -> int | None:
     """Return what a cache saved, in pico-USD; None where the card lacks a rate."""
     rates = card.band(cached.input_tokens).rates
-    plain, audio = rates[_INPUT], rates[_AUDIO]
-    read, read_audio = rates[_READ], rates[_READ_AUDIO]
-    write, write_1h = rates[_WRITE], rates[_WRITE_1H]
-    if plain is None or audio is None or read is None or read_audio is None:
-        return None
-    if write is None or write_1h is None:
-        return None
-    saved = (cached.read - cached.read_audio) * (plain - read)
-    saved += cached.read_audio * (audio - read_audio)
-    saved -= (cached.written - cached.written_1h) * (write - plain)
-    saved -= cached.written_1h * (write_1h - plain)
+    saved = 0
+    for count, instead_of, rate in (
+        (cached.read - cached.read_audio, _INPUT, _READ),
+        (cached.read_audio, _AUDIO, _READ_AUDIO),
+        (cached.written - cached.written_1h, _INPUT, _WRITE),
+        (cached.written_1h, _INPUT, _WRITE_1H),
+    ):
+        plain, own = rates[instead_of], rates[rate]
+        if count and (plain is None or own is None):
+            return None
+        saved += count * ((plain or 0) - (own or 0))
     return rounded(saved, card.scale)
 
 
 def _by_call(
-    reader: Reader, where: Mapping[str, Any], estimator: CostEstimator
-) -> Iterator[tuple[str | None, str | None, int | None, int]]:
+    reader: Reader,
+    where: Mapping[str, Any],
+    estimator: CostEstimator,
+    savings: Mapping[_Key, _Saving],
+) -> dict[_Key, UsageSummary]:
+    """Return the usage by model and provider, and add the saving of each call."""
     condition, values = condition_of(reader, where)
     rows = reader.rows(
         f"SELECT {_COLUMNS}, {_IS_PRICED} FROM calls WHERE {condition} AND {_USED}",  # noqa: S608  # our own names
@@ -167,15 +169,22 @@ def _by_call(
             moment = _EPOCH + timedelta(microseconds=at)
             card = None if line is None else line.card_of(version, moment)
             saved = None if card is None else saving_of(cached, card)
-        yield model, provider, saved, cached.read + cached.written
+        savings[model, provider].add(saved, cached.read + cached.written)
+    report = usage_by(reader, ["model", "provider"], where=where)
+    return {(model, provider): usage for (model, provider), usage in report.groups}
 
 
 def _by_day(
-    reader: Reader, where: Mapping[str, Any], estimator: CostEstimator
-) -> Iterator[tuple[str | None, str | None, int | None, int]]:
-    for (day, model, provider), usage in usage_by(
-        reader, ["day", "model", "provider"], where=where
-    ).groups:
+    reader: Reader,
+    where: Mapping[str, Any],
+    estimator: CostEstimator,
+    savings: Mapping[_Key, _Saving],
+) -> dict[_Key, UsageSummary]:
+    """Return the usage by model and provider, and add the saving of each day."""
+    usages: dict[_Key, list[UsageSummary]] = defaultdict(list)
+    report = usage_by(reader, ["day", "model", "provider"], where=where)
+    for (day, model, provider), usage in report.groups:
+        usages[model, provider].append(usage)
         tokens = usage.cache_read_tokens + usage.cache_creation_tokens
         line = estimator.line(model, provider=provider) if model and tokens else None
         saved = None
@@ -189,7 +198,8 @@ def _by_day(
                 usage.cache_creation_1h_tokens,
             )
             saved = saving_of(cached, line.card_at(noon))
-        yield model, provider, saved, tokens
+        savings[model, provider].add(saved, tokens)
+    return {key: UsageSummary.merged(found) for key, found in usages.items()}
 
 
 def _use(model: str | None, provider: str | None, usage: UsageSummary, saving: _Saving) -> CacheUse:

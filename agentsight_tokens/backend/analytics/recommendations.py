@@ -145,7 +145,7 @@ def _could_downgrade(
         name, card = sibling
         given, read, written, cost = sums
         other = _price(card, {_INPUT: given - read, _READ: read, _OUTPUT: written})
-        if other is None or other >= cost:
+        if other >= cost:  # it was billed for less than its price is now
             continue
         yield Recommendation(
             kind="could_downgrade",
@@ -298,12 +298,7 @@ def _calls(count: int) -> str:
     return f"{count:,} {'call' if count == 1 else 'calls'}"
 
 
-def _price(card: RateCard, counts: Mapping[int, int]) -> int | None:
-    """Return what counts of leaves cost at the rates of short requests."""
-    total = 0
-    for leaf, count in counts.items():
-        rate = card.bands[0].rates[leaf]
-        if count and rate is None:
-            return None
-        total += count * (rate or 0)
-    return rounded(total, card.scale)
+def _price(card: RateCard, counts: Mapping[int, int]) -> int:
+    """Return what counts of leaves cost at the rates of short requests, all of which are known."""
+    rates = card.bands[0].rates
+    return rounded(sum(count * (rates[leaf] or 0) for leaf, count in counts.items()), card.scale)

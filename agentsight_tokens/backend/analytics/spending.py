@@ -12,6 +12,7 @@ from agentsight_tokens.calls import CALL_COLUMNS, records, summary_columns, summ
 from agentsight_tokens.summary import UsageSummary
 from agentsight_tokens.usage import UsageRecord
 
+from .conversations import conversations
 from .dimensions import PERIODS, key_of
 from .filters import condition_of
 from .page import checked_limit
@@ -97,6 +98,8 @@ def top_spenders(
     """
     Return who of a dimension spends most.
 
+    Conversations are selected, and counted, as `conversations` does.
+
     Args:
         reader: Where the calls are.
         by: A name or key of `DIMENSIONS`.
@@ -109,17 +112,26 @@ def top_spenders(
     """
     checked_limit(limit)
     key = key_of(by)
-    # Periods come in the order of time, so that the limit would cut off the last of them.
-    report = usage_by(reader, [key], where=where, limit=None if key in PERIODS else limit)
-    whole = report.total.cost_pico_usd
-    groups = sorted(report.groups, key=lambda group: -group.usage.cost_pico_usd)[:limit]
+    spenders: list[tuple[str | None, UsageSummary]]
+    if key == "conversation_id":
+        total = usage_by(reader, (), where=where).total
+        page = conversations(reader, where=where, order="costliest", limit=limit)
+        spenders = [(row.conversation_id, row.usage) for row in page.rows]
+    else:
+        # Periods come in the order of time, so that the limit would cut off the last of them.
+        report = usage_by(reader, [key], where=where, limit=None if key in PERIODS else limit)
+        total = report.total
+        groups = sorted(report.groups, key=lambda group: -group.usage.cost_pico_usd)[:limit]
+        spenders = [(name, usage) for (name,), usage in groups]
     return TopSpenders(
-        report.by[0],
+        key,
         tuple(
-            Spender(key[0], usage, _share(usage.cost_pico_usd, whole), _mean_cost(usage))
-            for key, usage in groups
+            Spender(
+                name, usage, _share(usage.cost_pico_usd, total.cost_pico_usd), _mean_cost(usage)
+            )
+            for name, usage in spenders
         ),
-        report.total,
+        total,
     )
 
 
