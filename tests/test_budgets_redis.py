@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import redis
 
 from agentsight_tokens import Budget, BudgetExceededError, BudgetManager
 from agentsight_tokens.budgets.redis_store import RedisStore
+from agentsight_tokens.budgets.reservation import Reservation
 from agentsight_tokens.errors import StorageError
 from tests.budget_kit import RedisServer, redis_server, running_redis  # noqa: F401  # fixtures
 
@@ -198,6 +200,66 @@ def test_a_cluster_serves_too(tmp_path: Path) -> None:
         client.close()
     finally:
         server.kill()
+
+
+class Collecting:
+    """A client in whose calls the garbage collector ends a stream, which settles its call."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self.ended: list[Reservation] = []
+        self.answers = 1000
+        """How many it gives before the server is away."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        while self.ended:
+            self.ended.pop().settle(5)
+        self.answers -= 1
+        if self.answers < 0:
+            raise redis.exceptions.ConnectionError("away")
+        return self._client.execute_command(*words, **options)
+
+
+def test_a_call_that_ends_within_another_is_settled_after_it(admin: redis.Redis) -> None:
+    """In the same thread; if the server is away just then, with the next call."""
+    client = Collecting(admin)
+    manager = managed(RedisStore(client))
+    first, second, third = (manager.reserve(100) for _ in range(3))
+
+    client.ended = [first]
+    third.settle(50)
+    after_the_first = used(manager)
+    client.ended, client.answers = [second], 1
+    manager.add(7)
+    client.answers = 1000
+    first.settle(40)
+
+    assert after_the_first == (55, 100)
+    assert used(manager) == (67, 0)
+
+
+def test_a_server_that_keeps_nothing_is_an_outage(admin: redis.Redis) -> None:
+    """One that loses what is brought back, time and again, is not asked for ever."""
+    client = Collecting(admin)
+    store = RedisStore(client)
+    manager = managed(store, on_store_error="closed")
+    holds = {store._reserve.digest: -2}  # "lost", whatever was brought back
+    ask = client.execute_command
+    client.execute_command = lambda *words, **how: holds.get(words[1]) or ask(*words, **how)  # type: ignore[method-assign]  # a server that is broken
+
+    with pytest.raises(BudgetExceededError, match="does not agree with itself"):
+        manager.reserve(1)
+
+
+def test_without_redis_py_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes with an extra."""
+    monkeypatch.setitem(sys.modules, "redis", None)
+
+    with pytest.raises(ImportError, match=r"pip install 'agentsight-tokens\[redis\]'"):
+        BudgetManager("redis://127.0.0.1:9/0")
 
 
 class Proxy:

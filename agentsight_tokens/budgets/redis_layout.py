@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from struct import pack, unpack
+from struct import Struct, pack, unpack
 from typing import Final, NamedTuple
 
 from .store import Counts, Sightings, Used
 from .windows import NO_LIMIT, Window, WindowSet
 
-__all__ = ["Packed", "counts_of", "doubles", "in_micro", "numbers_of", "packed"]
+__all__ = ["Packed", "call_numbers", "counts_of", "doubles", "in_micro", "numbers_of", "packed"]
+
+call_numbers: Final = Struct("<5d").pack
+"""
+Packs the numbers of a call.
+
+They are the clock in milliseconds, 0 for the server's, the milliseconds of the lease, tokens,
+micro-USD and pico-USD.
+"""
 
 _PICO_PER_MICRO: Final = 10**6
 _NONE: Final = 1e300

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Protocol
@@ -126,4 +127,12 @@ def _asked(connection: Any, command: list[bytes]) -> Any:
 
 
 def _packed(words: Sequence[bytes]) -> bytes:
-    return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(w), w) for w in words])
+    parts = [b"*%d\r\n" % len(words)]
+    for word in words:  # formatting a word of hundreds of bytes takes longer than joining it
+        parts += (_length_line(len(word)), word, b"\r\n")
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=1024)
+def _length_line(length: int) -> bytes:
+    return b"$%d\r\n" % length

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 from threading import local
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from agentsight_tokens.errors import StorageError
 from agentsight_tokens.forks import renew_after_fork
 from agentsight_tokens.ids import time_ordered_id
 
-from .redis_layout import Packed, counts_of, doubles, in_micro, numbers_of, packed
+from .redis_layout import Packed, call_numbers, counts_of, doubles, in_micro, numbers_of, packed
 from .redis_scripts import GivenClient, KeptConnections, Script, Scripts
 from .reservation import Reservation
 from .store import Clock, Counts, Outdated, Refusal, Sightings, Used, first_refusal, seconds_by
@@ -94,6 +95,8 @@ class RedisStore:
     def forget_after_fork(self) -> None:
         """Begin anew in a child."""
         self._scripts.forget_after_fork()
+        self._process = ""
+        self._numbers = count()
         self._sightings = Sightings()
         self._thread = local()
         self._late: deque[tuple[Reservation, int, int]] = deque()
@@ -209,7 +212,7 @@ class RedisStore:
     def _ask_to_hold(self, reservation: Reservation, *, is_forced: bool = False) -> int:
         windows = reservation.windows
         of_windows: Packed = windows.handle or self._pack(windows, is_new=True)
-        reservation.id = reservation.id or time_ordered_id()
+        reservation.id = reservation.id or self._new_id()
         amounts = in_micro((reservation.tokens, reservation.pico_usd))
         how = b"force" if is_forced else b"new" if of_windows.is_new else b""
         answer: int = self._run(
@@ -245,7 +248,7 @@ class RedisStore:
             lease_ms = int(reservation.lease_seconds * 1000)
             name = reservation.id
         elif operation == "add":
-            name = time_ordered_id()
+            name = self._new_id()
         answer = self._run(
             self._tell,
             (self._leases, f"{self._prefix}settled:{name}".encode(), *of_windows.keys),
@@ -273,9 +276,14 @@ class RedisStore:
             self._settle_late()
         return answer
 
+    def _new_id(self) -> str:
+        # Named when it is needed: at the fork, the ids of the child are not its own yet.
+        self._process = self._process or time_ordered_id()
+        return f"{self._process}{next(self._numbers):x}"
+
     def _numbers_of(self, amounts: tuple[int, int, int], lease_ms: int) -> bytes:
         now = 0 if self._clock is None else int(self._clock() * 1000)
-        return doubles((now, lease_ms, *amounts))
+        return call_numbers(now, lease_ms, *amounts)
 
     def _hear(self, redis_ms: int) -> None:
         if redis_ms > -_LOST:
