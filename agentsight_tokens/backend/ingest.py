@@ -8,7 +8,6 @@ the reason, and everything else is committed durably before the receipt is retur
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -45,16 +44,30 @@ _raw_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def ingest(
-    store: Store, body: bytes, *, project_id: int = DEFAULT_PROJECT_ID
+    store: Store,
+    body: bytes,
+    *,
+    project_id: int = DEFAULT_PROJECT_ID,
+    on_stored: Callable[[Sequence[Cycle]], object] = len,
 ) -> list[CycleReceipt]:
     """
     Store what a body holds, and return a receipt for each cycle, in their order.
+
+    Args:
+        store: Where it goes.
+        body: The body.
+        project_id: Whose it is.
+        on_stored: Is told of the cycles that are on disk.
 
     Raises:
         msgspec.DecodeError: If the body is no list of cycles; nothing is stored.
         Exception: What the store raises when it cannot be written; it must be sent again.
     """
-    take = partial(store.ingest, project_id=project_id)
+
+    def take(cycles: Sequence[Cycle]) -> None:
+        store.ingest(cycles, project_id=project_id)
+        on_stored(cycles)
+
     try:
         cycles = decode_cycles(body)
     except msgspec.ValidationError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from datetime import datetime, timezone
+from typing import Final, Literal
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -14,12 +15,18 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.receipt import CycleReceipt
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LAG_BUCKETS: Final = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21_600, 86_400)
+_KINDS: Final = ("input", "output", "embedding")
+
+Source = Literal["cycles", "otlp"]
+"""The way calls come: POST /v1/cycles, or /v1/traces."""
 
 
 class Metrics:
@@ -53,6 +60,25 @@ class Metrics:
             ("status",),
             registry=self._registry,
         )
+        self.calls = Counter(
+            "agentsight_calls",
+            "Calls that were stored, those that were known included, by the way they came.",
+            ("source",),
+            registry=self._registry,
+        )
+        self.tokens = Counter(
+            "agentsight_tokens",
+            "Tokens of those calls: input, output, embedding.",
+            ("kind",),
+            registry=self._registry,
+        )
+        self.lag = Histogram(
+            "agentsight_ingest_lag_seconds",
+            "From when the oldest call of a request ended until it was stored.",
+            ("source",),
+            buckets=_LAG_BUCKETS,
+            registry=self._registry,
+        )
         self.outages = Counter(
             "agentsight_store_outages",
             "Requests that the store did not answer.",
@@ -75,6 +101,19 @@ class Metrics:
             number = sum(receipt.status == status for receipt in receipts)
             if number:
                 self.cycles.labels(status).inc(number)
+
+    def count_stored(self, source: Source, cycles: Sequence[Cycle]) -> None:
+        """Count what is on disk now."""
+        if not cycles:
+            return
+        self.calls.labels(source).inc(sum(cycle.calls for cycle in cycles))
+        for kind in _KINDS:
+            number = sum(getattr(cycle.totals, f"{kind}_tokens") for cycle in cycles)
+            if number:
+                self.tokens.labels(kind).inc(number)
+        oldest = min(cycle.opened_at for cycle in cycles)
+        age = (datetime.now(timezone.utc) - oldest).total_seconds()
+        self.lag.labels(source).observe(max(age, 0.0))
 
     def text(self) -> bytes:
         """Return everything in Prometheus's format."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from agentsight_tokens.backend.store import DEFAULT_PROJECT_ID, Store
@@ -71,6 +71,7 @@ def take_spans(
     *,
     project_id: int = DEFAULT_PROJECT_ID,
     log: TraceLog | None = None,
+    on_stored: Callable[[Sequence[Cycle]], object] = len,
 ) -> Taken:
     """
     Store the calls among spans, each once for ever.
@@ -81,6 +82,7 @@ def take_spans(
         meter: What prices the calls.
         project_id: Whose they are.
         log: What knows the traces; by the time that it is if None.
+        on_stored: Is told of the cycles that are on disk.
 
     Raises:
         Exception: What the store raises when it cannot be written; it must be sent again.
@@ -96,7 +98,12 @@ def take_spans(
     log = log or TraceLog(store)
     cycles = _counted_cycles(log, traces, meter, project_id) if traces else []
     calls = sum(cycle.calls for cycle in cycles)
-    unstorable = _store(store, cycles, project_id)
+
+    def take(cycles: Sequence[Cycle]) -> None:
+        store.ingest(cycles, project_id=project_id)
+        on_stored(cycles)
+
+    unstorable = _store(take, cycles)
     faults += unstorable
     return Taken(len(faults), faults[0] if faults else "", calls - len(unstorable))
 
@@ -209,16 +216,16 @@ def _cycle(conversation_id: str, environment: str | None, records: list[UsageRec
     )
 
 
-def _store(store: Store, cycles: Sequence[Cycle], project_id: int) -> list[str]:
+def _store(take: Callable[[Sequence[Cycle]], object], cycles: Sequence[Cycle]) -> list[str]:
     """Store cycles; return why each call that cannot be stored cannot."""
     if not cycles:
         return []
     try:
-        store.ingest(cycles, project_id=project_id)
+        take(cycles)
     except UnstorableError as error:
         if len(cycles) == 1 and cycles[0].calls == 1:
             return [str(error)]
-        return [fault for part in _parts(cycles) for fault in _store(store, part, project_id)]
+        return [fault for part in _parts(cycles) for fault in _store(take, part)]
     return []
 
 

@@ -27,7 +27,13 @@ class Cycles(msgspec.Struct):
 async def post_cycles(asked: Asked) -> Response:
     """Store cycles; what is acknowledged is on disk."""
     body = await asked.body()
-    take = partial(ingest, asked.server.store, body, project_id=asked.access.project_id)
+    take = partial(
+        ingest,
+        asked.server.store,
+        body,
+        project_id=asked.access.project_id,
+        on_stored=partial(asked.server.metrics.count_stored, "cycles"),
+    )
     try:
         receipts = await run_in_threadpool(take)
     except (msgspec.DecodeError, RecursionError) as error:

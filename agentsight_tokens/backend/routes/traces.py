@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -37,7 +38,11 @@ async def post_traces(asked: Asked) -> Response:
     def take() -> Taken:
         spans = spans_in_json(body) if encoding == JSON else spans_in_protobuf(body)
         return take_spans(
-            asked.server.store, spans, asked.server.meter, project_id=asked.access.project_id
+            asked.server.store,
+            spans,
+            asked.server.meter,
+            project_id=asked.access.project_id,
+            on_stored=partial(asked.server.metrics.count_stored, "otlp"),
         )
 
     try:
