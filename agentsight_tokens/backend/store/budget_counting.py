@@ -8,8 +8,10 @@ its keys and windows that a batch has calls of, however many calls these are.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from agentsight_tokens.calls import microseconds
@@ -24,16 +26,31 @@ from .budget_usage import (
     Reads,
     UsageSums,
     add_usage,
+    total_of,
     usage_between,
 )
 from .dialect import Dialect
-from .server_budget import BUDGET_COLUMNS, EACH, ServerBudget, budget_of_row
+from .server_budget import BUDGET_COLUMNS, EACH, SCOPE_COLUMNS, ServerBudget, budget_of_row
 
 __all__ = ["Counted", "Counting", "budgets_of", "lock_budgets", "reached_now"]
 
 _MICROSECONDS: Final = 1_000_000
 _LOCK: Final = 0x6167_6562 << 32
 """Added to a project: of those who count its calls, shared, and of who changes its budgets."""
+
+
+_FROM_RECORD: Final = ("model", "provider")
+_FROM_SCOPE: Final = tuple(
+    column
+    for column in SCOPE_COLUMNS.values()
+    if column is not None and column not in {*_FROM_RECORD, "environment"}
+)
+_NAMES: Final = (*_FROM_RECORD, *_FROM_SCOPE, "environment")
+_names_of: Final = attrgetter(*_FROM_RECORD)
+_scope_of: Final = attrgetter(*_FROM_SCOPE)
+
+_Alike = tuple[int, int, tuple[str | None, ...]]
+"""The project of calls, the step of time in which they are, and their `_NAMES`."""
 
 
 class _Known(NamedTuple):
@@ -121,18 +138,13 @@ class Counted:
         self._dialect = dialect
         self._budgets = budgets
         self._step = _step(each for of_project in budgets.values() for each in of_project)
-        self._columns = {
-            project_id: tuple({budget.column for budget in of_project})
-            for project_id, of_project in budgets.items()
-        }
-        self._sums: dict[tuple[int, str | None, str, int], BudgetUsage] = {}
+        self._groups: defaultdict[_Alike, list[BudgetUsage]] = defaultdict(list)
 
     def add(
         self, project_id: int, environment: str | None, record: UsageRecord, *, sign: int = 1
     ) -> None:
         """Take a call into the sums; a sign of -1 takes it away."""
-        columns = self._columns.get(project_id)
-        if columns is None:
+        if project_id not in self._budgets:
             return
         usage = BudgetUsage.of(record)
         if sign < 0:
@@ -140,12 +152,8 @@ class Counted:
         at = 0
         if self._step is not None:
             at = microseconds(record.at) // (self._step * _MICROSECONDS) * self._step
-        for column in columns:
-            key = _key_of(record, environment, column)
-            if key:  # an empty one is nobody's
-                place = (project_id, column, key, at)
-                sums = self._sums.get(place)
-                self._sums[place] = usage if sums is None else sums.plus(usage)
+        names = (*_names_of(record), *_scope_of(record.scope), environment)
+        self._groups[project_id, at, names].append(usage)
 
     def write(self, at: datetime) -> None:
         """Add everything to the windows, and give the alerts of the levels that it reaches."""
@@ -159,9 +167,11 @@ class Counted:
         sliding: dict[tuple[int, str], set[str]] = {}
         for place, usage in add_usage(self._transaction, self._dialect, sums).items():
             budget = budgets[place.project_id, place.budget_id]
+            if not _is_near(budget, usage):
+                continue
             if budget.span.period != "rolling":
                 reached += _reached(budget, place, usage, usage.less(sums[place]))
-            elif place.start == EVER and _is_near(budget, usage):
+            elif place.start == EVER:
                 sliding.setdefault((place.project_id, place.budget_id), set()).add(place.key)
         for (project_id, budget_id), keys in sliding.items():
             starts: dict[str, list[int]] = {key: [] for key in keys}
@@ -174,16 +184,27 @@ class Counted:
 
     def _by_window(self) -> UsageSums:
         """Turn the sums by column into those of the budgets' windows."""
-        found: dict[tuple[int, str | None], dict[str, list[tuple[int, BudgetUsage]]]] = {}
-        for (project_id, column, key, at), usage in self._sums.items():
-            of_key = found.setdefault((project_id, column), {}).setdefault(key, [])
-            of_key.append((at, usage))
+        columns = {
+            project_id: [(column, _NAMES.index(column) if column else None) for column in found]
+            for project_id, found in (
+                (project_id, {budget.column for budget in budgets})
+                for project_id, budgets in self._budgets.items()
+            )
+        }
+        found: dict[tuple[int, str | None], dict[tuple[str, int], BudgetUsage]] = {}
+        for (project_id, at, names), each in self._groups.items():
+            usage = total_of(each)
+            for column, index in columns[project_id]:
+                key = EACH if index is None else names[index]
+                if key:  # an empty one is nobody's
+                    by_key = found.setdefault((project_id, column), {})
+                    known = by_key.get((key, at))
+                    by_key[key, at] = usage if known is None else known.plus(usage)
         sums = UsageSums()
         for project_id, budgets in self._budgets.items():
             for budget in budgets:
-                by_key = found.get((project_id, budget.column), {})
-                for key in by_key if budget.value == EACH else {budget.value} & by_key.keys():
-                    for at, usage in by_key[key]:
+                for (key, at), usage in found.get((project_id, budget.column), {}).items():
+                    if budget.value in (EACH, key):
                         sums.put(project_id, budget, key, at, usage)
         return sums
 
@@ -260,18 +281,11 @@ def _reached_by_slices(
 
 
 def _is_near(budget: ServerBudget, ever: BudgetUsage) -> bool:
-    """Return whether any window may have reached a level, from what all of them have used."""
-    return any(ever.amount(each.unit) >= each.amount for each in budget.thresholds)
-
-
-def _key_of(record: UsageRecord, environment: str | None, column: str | None) -> str | None:
-    """Return whose a call is, by a column of the calls."""
-    if column is None:
-        return EACH
-    if column == "environment":
-        return environment
-    key: str | None = getattr(record if column in {"model", "provider"} else record.scope, column)
-    return key
+    """Return whether a level is reached; of all windows together, whether any may have one."""
+    tokens, cost = budget.lowest
+    return (tokens is not None and ever.tokens >= tokens) or (
+        cost is not None and ever.cost_pico_usd >= cost
+    )
 
 
 def _step(budgets: Iterable[ServerBudget]) -> int | None:

@@ -23,6 +23,7 @@ __all__ = [
     "Reads",
     "UsageSums",
     "add_usage",
+    "total_of",
     "usage_between",
     "usage_of_row",
 ]
@@ -106,6 +107,13 @@ class BudgetUsage(NamedTuple):
         )
 
 
+def total_of(usages: Sequence[BudgetUsage]) -> BudgetUsage:
+    """Return the sum of usages, of which there is one at least."""
+    if len(usages) == 1:
+        return usages[0]
+    return BudgetUsage(*map(sum, zip(*usages, strict=True)))
+
+
 class Place(NamedTuple):
     """Where usage lies; the order is that in which transactions take rows."""
 
@@ -126,7 +134,7 @@ class UsageSums(defaultdict[Place, BudgetUsage]):
         self, project_id: int, budget: ServerBudget, key: str, at: int, usage: BudgetUsage
     ) -> None:
         """Add usage of a moment to its window, and of one that slides to what it ever used."""
-        if budget.counts_since is not None and at < budget.counts_since.timestamp():
+        if budget.earliest is not None and at < budget.earliest:
             return
         starts = [budget.span.stored_start(at)]
         if budget.span.period == "rolling":

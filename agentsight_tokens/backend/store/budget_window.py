@@ -64,7 +64,7 @@ class BudgetWindow(NamedTuple):
     @property
     def slice_seconds(self) -> int:
         """The length of the slices in which one that slides is stored."""
-        return next(size for size in _SLICES if size * _MOST_SLICES >= self.seconds)
+        return _slice_seconds(self.seconds)
 
     @property
     def slices_before(self) -> int:
@@ -154,6 +154,11 @@ def window_named(name: str, timezone: str = "UTC") -> BudgetWindow:
 
 def _quarter(at: int) -> int:
     return min(at // _QUARTER * _QUARTER, _LATEST)
+
+
+@lru_cache(maxsize=1024)
+def _slice_seconds(length: int) -> int:
+    return next(size for size in _SLICES if size * _MOST_SLICES >= length)
 
 
 @lru_cache(maxsize=4096)

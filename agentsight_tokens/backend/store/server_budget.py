@@ -149,6 +149,20 @@ class ServerBudget(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             for level in self.levels
         )
 
+    @cached_property
+    def lowest(self) -> tuple[int | None, int | None]:
+        """The tokens and the pico-USD with which the first alert is given."""
+        tokens, cost = (
+            min((each.amount for each in self.thresholds if each.unit == unit), default=None)
+            for unit in ("tokens", "usd")
+        )
+        return tokens, cost
+
+    @cached_property
+    def earliest(self) -> int | None:
+        """The second from which on calls count; None for all of the past."""
+        return None if self.counts_since is None else int(self.counts_since.timestamp())
+
     @property
     def cost_limit_pico_usd(self) -> int | None:
         """The limit of cost in 10^-12 USD."""
