@@ -39,6 +39,14 @@ def of(*records: UsageRecord, key: str = "k", environment: str | None = None) ->
     )
 
 
+def test_calls_of_no_conversation_are_stored(store: Store) -> None:
+    """Also when there are no others among them, so that no conversation has sums."""
+    store.ingest([of(call(2, scope=Scope(user_id="u")))])
+
+    assert total(store) == 2
+    assert store.rows("SELECT COUNT(*) FROM conversations") == [(0,)]
+
+
 def test_a_cycle_is_stored_once(store: Store) -> None:
     """The same key again, in one delivery or two, changes nothing."""
     store.ingest([cycle("a", 1, 2), cycle("a", 1, 2)])

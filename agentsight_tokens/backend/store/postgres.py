@@ -253,8 +253,9 @@ class PostgreSQLTransaction:
     def add(self, tally: Tally) -> None:
         """Add a tally to the tables of sums."""
         for additions in tally.additions():
-            statement = _adding(additions.table, additions.columns)
-            self._connection.execute(statement, arrays(additions.rows))
+            if additions.rows:
+                statement = _adding(additions.table, additions.columns)
+                self._connection.execute(statement, arrays(additions.rows))
 
 
 @functools.lru_cache(maxsize=256)
