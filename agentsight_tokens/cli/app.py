@@ -22,6 +22,7 @@ from agentsight_tokens.errors import (
 from .alerts import alerts
 from .budgets import budgets
 from .calls import calls
+from .count import count
 from .db import db
 from .demo import demo
 from .doctor import doctor
@@ -87,6 +88,7 @@ app.command()(doctor)
 app.add_typer(outbox, name="outbox")
 app.add_typer(prices, name="prices")
 app.command()(reconcile)
+app.command()(count)
 app.command("import")(import_files)
 app.command()(serve)
 app.add_typer(keys, name="keys")
