@@ -11,6 +11,7 @@ from agentsight_tokens import CostEstimator, Scope, TokenUsage, UsageRecord
 from agentsight_tokens.backend.analytics import (
     Recommendation,
     cache_use,
+    conversations,
     expensive_operations,
     recommendations,
     speed,
@@ -462,3 +463,30 @@ def test_what_saves_most_comes_first(store: Store) -> None:
     kinds = [each.kind for each in recommendations(store, estimator=PRICES, now=NOW).found]
 
     assert kinds == ["could_downgrade", "caching_would_pay", "paid_failures", "price_models"]
+
+
+def test_costs_beyond_64_bits(store: Store) -> None:
+    """Calls whose costs together fit no integer of a database break nothing."""
+    most = 2**63 - 1
+    for n in range(10):
+        keep(
+            store,
+            *(
+                call(60 * k, conversation=f"c{n}", model="big", usage=LONG, cost_pico_usd=most)
+                for k in range(3)
+            ),
+            call(n, model="big", usage=SHORT, status="error", cost_pico_usd=most),
+            *(call(n, model="big", usage=SHORT, cost_pico_usd=most) for _ in range(2)),
+        )
+
+    by_kind = found(store)
+
+    assert by_kind["caching_would_pay"][0].cost_pico_usd == 30 * most
+    assert by_kind["paid_failures"][0].cost_pico_usd == 10 * most
+    [downgrade] = by_kind["could_downgrade"]
+    assert downgrade.saving_pico_usd == 20 * (most - pico_usd(Decimal("0.0009")))
+    whole = speed(store).total
+    assert whole.cost_per_conversation_pico_usd is not None
+    assert expensive_operations(store).groups[0].usage.cost_pico_usd == 60 * most
+    assert conversations(store, order="costliest").rows[0].usage.cost_pico_usd >= 3 * most
+    assert conversations(store, where={"model": "big"}, order="costliest").next_cursor is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Final, Literal, NamedTuple
 
@@ -39,9 +39,17 @@ _TEXT: Final = (
     "AND audio_input_tokens + audio_output_tokens + image_input_tokens + image_output_tokens = 0"
 )
 _TOKENS: Final = "CAST(COALESCE(SUM(total_tokens + embedding_tokens), 0) AS BIGINT)"
-_SUMS: Final = "COUNT(*), " + ", ".join(
-    f"CAST(COALESCE(SUM({name}), 0) AS BIGINT)"
-    for name in ("input_tokens", "cache_read_tokens", "output_tokens", "cost_pico_usd")
+_COST: Final = (
+    "CAST(SUM(cost_pico_usd / 1000000) AS BIGINT), CAST(SUM(cost_pico_usd % 1000000) AS BIGINT)"
+)
+"""In two halves: 64 bits of pico-USD end at 9.2 million USD."""
+
+_SUMS: Final = (
+    ", ".join(
+        f"CAST(SUM({name}) AS BIGINT)"
+        for name in ("input_tokens", "cache_read_tokens", "output_tokens")
+    )
+    + f", {_COST}"
 )
 
 
@@ -134,8 +142,8 @@ def _could_downgrade(
         f"{_TEXT} AND {_STANDARD} AND output_tokens BETWEEN 1 AND {_SMALL_OUTPUT} "
         f"AND input_tokens <= {_SMALL_INPUT} AND reasoning_tokens = 0 AND cache_creation_tokens = 0"
     )
-    for model, provider, feature, count, *sums in calls.grouped(
-        "model, provider, feature", _SUMS, small
+    for model, provider, feature, count, given, read, written, *halves in calls.grouped(
+        "model, provider, feature", f"COUNT(*), {_SUMS}", small
     ):
         if model is None or count < _FEWEST_CALLS:
             continue
@@ -143,7 +151,7 @@ def _could_downgrade(
         if sibling is None:
             continue
         name, card = sibling
-        given, read, written, cost = sums
+        cost = _whole(halves)
         other = _price(card, {_INPUT: given - read, _READ: read, _OUTPUT: written})
         if other >= cost:  # it was billed for less than its price is now
             continue
@@ -167,9 +175,8 @@ def _could_downgrade(
 def _caching_would_pay(
     calls: _Calls, estimator: CostEstimator, at: datetime
 ) -> Iterator[Recommendation]:
-    for model, provider, feature, follow, given, read, repeated, unread, cost in _repetitions(
-        calls
-    ):
+    for model, provider, feature, follow, *sums in _repetitions(calls):
+        given, read, repeated, unread, *halves = sums
         if model is None or follow < _FEWEST_CALLS or read >= _LITTLE_READ * given:
             continue
         card = current_card(model, provider, estimator, at)
@@ -194,7 +201,7 @@ def _caching_would_pay(
             instead=None,
             calls=follow,
             tokens=unread,
-            cost_pico_usd=cost,
+            cost_pico_usd=_whole(halves),
             saving_pico_usd=saving,
             evidence=f"{follow:,} calls followed another of their conversation within 5 minutes "
             f"with at least {_CACHEABLE_INPUT:,} input tokens, and {read / given:.0%} of the input "
@@ -218,7 +225,7 @@ def _repetitions(calls: _Calls) -> list[tuple[Any, ...]]:
         "CAST(SUM(input_tokens) AS BIGINT), CAST(SUM(cache_read_tokens) AS BIGINT), "
         "CAST(SUM(repeated) AS BIGINT), "
         "CAST(SUM(CASE WHEN repeated > cache_read_tokens THEN repeated - cache_read_tokens "
-        "ELSE 0 END) AS BIGINT), CAST(SUM(cost_pico_usd) AS BIGINT) "
+        f"ELSE 0 END) AS BIGINT), {_COST} "
         "FROM turns GROUP BY model, provider, feature",
         calls.values,
     )
@@ -268,8 +275,8 @@ def _report_streams(calls: _Calls) -> Iterator[Recommendation]:
 
 
 def _paid_failures(calls: _Calls) -> Iterator[Recommendation]:
-    sums = f"COUNT(*), {_TOKENS}, CAST(SUM(cost_pico_usd) AS BIGINT)"
-    for model, provider, feature, status, count, tokens, cost in calls.grouped(
+    sums = f"COUNT(*), {_TOKENS}, {_COST}"
+    for model, provider, feature, status, count, tokens, *halves in calls.grouped(
         "model, provider, feature, status", sums, "status <> 'ok' AND cost_pico_usd > 0"
     ):
         yield Recommendation(
@@ -283,11 +290,16 @@ def _paid_failures(calls: _Calls) -> Iterator[Recommendation]:
             instead=None,
             calls=count,
             tokens=tokens,
-            cost_pico_usd=cost,
+            cost_pico_usd=_whole(halves),
             saving_pico_usd=None,
             evidence=f"{_calls(count)} ended with {status} after the provider had billed "
             f"{tokens:,} tokens.",
         )
+
+
+def _whole(halves: Sequence[int]) -> int:
+    micro_usd, rest_pico_usd = halves
+    return micro_usd * 1_000_000 + rest_pico_usd
 
 
 def _within(feature: str | None) -> str:
