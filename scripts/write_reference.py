@@ -25,7 +25,7 @@ from agentsight_tokens.config import VARIABLES, TokenConfig
 from agentsight_tokens.presets import PRESETS
 
 DOCS: Final = Path(__file__).parent.parent / "docs" / "reference"
-_WIDTH: Final = 80
+_WIDTH: Final = 100
 
 
 def configuration() -> str:

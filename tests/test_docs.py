@@ -50,6 +50,20 @@ def test_the_page_of_settings_is_made_from_the_configuration() -> None:
     assert page == write_reference.configuration()
 
 
+def test_the_page_of_commands_is_made_from_their_help() -> None:
+    """`python scripts/write_reference.py` would change nothing."""
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text()
+
+    assert page == write_reference.commands()
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """No page of the site can be reached by a search alone."""
+    listed = set(re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+
+    assert listed == {str(page.relative_to(ROOT / "docs")) for page in PAGES}
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     """The pages of the reference describe each name of the package."""
     pages = "".join(p.read_text() for p in (ROOT / "docs" / "reference").glob("*.md"))
