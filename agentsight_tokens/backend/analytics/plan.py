@@ -45,6 +45,27 @@ class Part(NamedTuple):
     values: list[Any]
 
 
+class _Query(NamedTuple):
+    """A query in the making."""
+
+    table: str
+    keys: list[str]
+    sums: Sequence[str]
+    """The SQL of `SUM_COLUMNS`."""
+    conditions: list[str]
+    values: list[Any]
+
+    def statement(self, columns: Sequence[str]) -> str:
+        """Return the query for some of the sums."""
+        sums = dict(zip(SUM_COLUMNS, self.sums, strict=True))
+        selected = [f"{key} AS key_{i}" for i, key in enumerate(self.keys)]
+        selected += [f"{sums[name]} AS {name}" for name in columns]
+        where = " AND ".join(self.conditions) or "1 = 1"
+        numbers = ", ".join(str(i + 1) for i in range(len(self.keys)))
+        groups = f" GROUP BY {numbers}" if numbers else ""
+        return f"SELECT {', '.join(selected)} FROM {self.table} WHERE {where}{groups}"  # noqa: S608  # our own names
+
+
 class _Range(NamedTuple):
     """A span of time in microseconds since 1970; None is for ever."""
 
@@ -69,6 +90,8 @@ def parts_of(
     keys: Sequence[str],
     where: Mapping[str, Any],
     segments: Sequence[Segment],
+    columns: Sequence[str] = SUM_COLUMNS,
+    among: str | None = None,
 ) -> list[Part]:
     """
     Return the queries whose rows together are what was asked for; a key may be in several.
@@ -78,6 +101,8 @@ def parts_of(
         keys: Columns of calls, and periods.
         where: The filter, as `usage_by` takes it; it is a valid one.
         segments: The offsets of the zone in which periods begin.
+        columns: The sums that are asked for, of `SUM_COLUMNS`.
+        among: The query of the values of the first key that count, an empty text for None.
     """
     asked = {name: value for name, value in where.items() if value is not None}
     since, until = (asked.pop(name, None) for name in ("since", "until"))
@@ -87,9 +112,13 @@ def parts_of(
     parts = []
     for level, piece in _pieces(span, _levels(keys, asked, segments)):
         if level is None:
-            parts.append(_of_calls(reader, keys, asked, piece, segments))
+            part = _of_calls(reader, keys, asked, piece, segments)
         else:
-            parts.append(_of_sums(reader, keys, asked, piece, segments, level))
+            part = _of_sums(reader, keys, asked, piece, segments, level)
+        if among is not None:
+            name = f"COALESCE({keys[0]}, '')" if level is None else level.column(keys[0])
+            part.conditions.append(f"{name} IN ({among})")
+        parts.append(Part(part.statement(columns), part.values))
     return parts
 
 
@@ -194,7 +223,7 @@ def _of_sums(  # what a query is made of
     piece: _Range,
     segments: Sequence[Segment],
     level: _Level,
-) -> Part:
+) -> _Query:
     conditions, values = list(level.conditions), []
     for name, value in asked.items():
         conditions.append(f"{level.column(name)} = ?")
@@ -213,7 +242,7 @@ def _of_sums(  # what a query is made of
         for key in keys
     ]
     sums = [f"CAST(COALESCE(SUM({name}), 0) AS BIGINT)" for name in SUM_COLUMNS]
-    return Part(_statement(columns, sums, level.table, conditions), values)
+    return _Query(level.table, columns, sums, conditions, values)
 
 
 def _of_calls(
@@ -222,7 +251,7 @@ def _of_calls(
     asked: Mapping[str, Any],
     piece: _Range,
     segments: Sequence[Segment],
-) -> Part:
+) -> _Query:
     condition, values = condition_of(reader, asked)
     conditions = [condition]
     for sign, bound in ((">=", piece.since), ("<", piece.until)):
@@ -230,14 +259,4 @@ def _of_calls(
             conditions.append(f"at {sign} ?")
             values.append(bound)
     columns = [expression(key, segments, reader.dialect) for key in keys]
-    return Part(_statement(columns, sums_of_calls(reader.dialect), "calls", conditions), values)
-
-
-def _statement(
-    columns: Sequence[str], sums: Sequence[str], table: str, conditions: Sequence[str]
-) -> str:
-    named = [f"{sum} AS {name}" for sum, name in zip(sums, SUM_COLUMNS, strict=True)]
-    selected = [f"{column} AS key_{i}" for i, column in enumerate(columns)]
-    where = " AND ".join(conditions) or "1 = 1"
-    groups = f" GROUP BY {', '.join(str(i + 1) for i in range(len(columns)))}" if columns else ""
-    return f"SELECT {', '.join([*selected, *named])} FROM {table} WHERE {where}{groups}"  # noqa: S608  # our own names
+    return _Query("calls", columns, sums_of_calls(reader.dialect), conditions, values)

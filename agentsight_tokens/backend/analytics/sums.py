@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timezone, tzinfo
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.backend.store.dialect import Dialect
@@ -12,10 +12,17 @@ from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 
 from .dimensions import PERIODS, key_of
 from .filters import condition_of
-from .plan import parts_of
-from .zones import offsets
+from .plan import Part, parts_of
+from .zones import Segment, offsets
 
 __all__ = ["Group", "Sums", "sums_by"]
+
+
+_ORDERING: Final = (
+    *("cost_micro_usd", "cost_rest_pico_usd"),
+    *("total_tokens", "embedding_tokens", "calls"),
+)
+"""The sums by which the costliest groups are found."""
 
 
 class Group(NamedTuple):
@@ -71,10 +78,10 @@ def sums_by(
     parts = parts_of(reader, keys, asked, segments)
     if not parts:
         return Sums(keys, [], (0,) * len(SUM_COLUMNS))
-    values = [value for part in parts for value in part.values]
-    if limit is not None:
-        values.append(limit)
-    statement = _statement(reader.dialect, keys, [part.statement for part in parts], limit=limit)
+    if limit is not None and len(keys) == 1 and not is_by_time:
+        statement, values = _of_the_first(reader, keys, asked, segments, limit)
+    else:
+        statement, values = _of_all(reader, keys, parts, limit)
     *rows, total = sorted(reader.rows(statement, values), key=lambda row: row[0])
     width = 1 + len(keys)
     groups = [Group(row[1:width], row[width:]) for row in rows]
@@ -82,26 +89,68 @@ def sums_by(
     return Sums(keys, groups, total[width:])
 
 
-def _statement(
-    dialect: Dialect, keys: Sequence[str], parts: Sequence[str], *, limit: int | None
-) -> str:
+def _of_all(
+    reader: Reader, keys: Sequence[str], parts: Sequence[Part], limit: int | None
+) -> tuple[str, list[Any]]:
     """Return the query whose rows are 0, a group and its sums; the last one is 1 and the total."""
     names = [f"key_{i}" for i in range(len(keys))]
-    sums = [f"CAST(COALESCE(SUM({name}), 0) AS BIGINT) AS {name}" for name in SUM_COLUMNS]
-    groups = f" GROUP BY {', '.join(names)}" if names else ""
-    together = " UNION ALL ".join(parts)
-    if len(parts) > 1:
-        together = f"SELECT {', '.join([*names, *sums])} FROM ({together}) AS part{groups}"  # noqa: S608  # our own names
-    cut = ""
+    cut, values = "", [value for part in parts for value in part.values]
     if limit is not None:
-        order = _order(dialect, names, is_by_time=bool(set(keys) & set(PERIODS)))
+        order = _order(reader.dialect, names, is_by_time=bool(set(keys) & set(PERIODS)))
         cut = f" ORDER BY {', '.join(order)} LIMIT ?"
+        values.append(limit)
     nothing = [f"NULL AS {name}" for name in names]
-    return (
-        f"WITH found AS ({together}) "  # noqa: S608  # our own names
+    statement = (
+        f"WITH found AS ({_together(names, parts)}) "  # noqa: S608  # our own names
         f"SELECT 0 AS is_total, few.* FROM (SELECT * FROM found{cut}) AS few "
-        f"UNION ALL SELECT {', '.join(['1', *nothing, *sums])} FROM found"
+        f"UNION ALL SELECT {', '.join(['1', *nothing, *_summed(SUM_COLUMNS)])} FROM found"
     )
+    return statement, values
+
+
+def _of_the_first(
+    reader: Reader,
+    keys: Sequence[str],
+    where: Mapping[str, Any],
+    segments: Sequence[Segment],
+    limit: int,
+) -> tuple[str, list[Any]]:
+    """
+    Return such a query for the first groups of many.
+
+    Who they are is found by what orders them, which is a part of the sums, and only theirs are
+    then added up; the total is asked for by itself.
+    """
+    ranked = parts_of(reader, keys, where, segments, _ORDERING)
+    chosen = parts_of(reader, keys, where, segments, among="SELECT COALESCE(key_0, '') FROM ranks")
+    whole = parts_of(reader, (), where, segments)
+    order = ", ".join(_order(reader.dialect, ["key_0"], is_by_time=False))
+    first = _together(["key_0"], ranked, _ORDERING)
+    statement = (
+        "WITH ranks AS MATERIALIZED "  # noqa: S608  # our own names
+        f"(SELECT key_0 FROM ({first}) AS found ORDER BY {order} LIMIT ?) "
+        f"SELECT 0 AS is_total, few.* FROM ({_together(['key_0'], chosen)}) AS few "
+        f"UNION ALL SELECT 1, NULL, whole.* FROM ({_together([], whole)}) AS whole"
+    )
+    values = [value for part in ranked for value in part.values]
+    values.append(limit)
+    values += [value for part in (*chosen, *whole) for value in part.values]
+    return statement, values
+
+
+def _together(
+    names: Sequence[str], parts: Sequence[Part], columns: Sequence[str] = SUM_COLUMNS
+) -> str:
+    """Return the query that puts the groups of parts together."""
+    if len(parts) == 1:
+        return parts[0].statement
+    groups = f" GROUP BY {', '.join(names)}" if names else ""
+    union = " UNION ALL ".join(part.statement for part in parts)
+    return f"SELECT {', '.join([*names, *_summed(columns)])} FROM ({union}) AS part{groups}"  # noqa: S608  # our own names
+
+
+def _summed(columns: Sequence[str]) -> list[str]:
+    return [f"CAST(COALESCE(SUM({name}), 0) AS BIGINT) AS {name}" for name in columns]
 
 
 def _order(dialect: Dialect, names: Sequence[str], *, is_by_time: bool) -> list[str]:
