@@ -16,6 +16,7 @@ from agentsight_tokens.backend.store import SQLiteStore, Store
 from agentsight_tokens.backend.store.postgres import PostgreSQLStore
 from agentsight_tokens.destinations.http import HTTPDestination
 from agentsight_tokens.errors import DestinationUnavailableError
+from tests.otlp_kit import chat, request
 from tests.postgres_kit import PostgreSQL
 from tests.server_kit import cycle
 from tests.server_process import ServerProcess
@@ -111,6 +112,67 @@ def database(
         return (), lambda: SQLiteStore(tmp_path / "store.db")
     url = request.getfixturevalue("postgresql").database()
     return ("--database-url", url), lambda: PostgreSQLStore(url)
+
+
+class SpanClients(Clients):
+    """Threads that send spans: a model's, and the SDK's within it in a request of its own."""
+
+    def _deliver(self, number: int) -> None:
+        http = urllib3.PoolManager(retries=False)
+        sequence = 0
+        while not self._is_over.is_set():
+            sequence += 1
+            traces = [f"{number:08x}{sequence:016x}{part:08x}" for part in range(5)]
+            outer = request(*(chat(2, trace=trace) for trace in traces), library="framework")
+            inner = request(*(chat(1, parent=2, trace=trace) for trace in traces), library="sdk")
+            for body in (inner, outer):
+                while not self._post(http, body):
+                    self.retries += 1
+                    time.sleep(0.02)
+            self.acknowledged += traces
+        http.clear()
+
+    def _post(self, http: urllib3.PoolManager, body: bytes) -> bool:
+        headers = {"Content-Type": "application/json"}
+        try:
+            answer = http.request(
+                "POST", f"{self._url}/v1/traces", body=body, headers=headers, timeout=20
+            )
+        except urllib3.exceptions.HTTPError:
+            return False
+        if answer.status == 503:
+            return False
+        if answer.data != b"{}":
+            self.refused.append(AssertionError(answer.data))
+        return True
+
+
+@pytest.mark.timeout(300)
+def test_kill_9_during_ingest_of_spans(
+    tmp_path: Path, database: tuple[tuple[str, ...], Callable[[], Store]]
+) -> None:
+    """The inner span of each acknowledged trace is there, once; the outer one never is."""
+    arguments, open_store = database
+    with ServerProcess(tmp_path, *arguments) as server:
+        clients = SpanClients(server.url)
+        clients.start()
+        try:
+            for _ in range(TIMES):
+                clients.wait_for_more()
+                time.sleep(random.uniform(0, 0.1))
+                server.end()
+                server.begin()
+            clients.wait_for_more()
+        finally:
+            clients.finish()
+        server.end()
+        with open_store() as store:
+            found = store.rows("SELECT conversation_id, input_tokens FROM calls ORDER BY 1")
+            assert found == [(trace, 1) for trace in sorted(clients.acknowledged)]
+            sums = store.rows("SELECT CAST(SUM(calls) AS BIGINT) FROM hourly_usage")
+            assert sums == [(len(found),)]
+    assert not clients.refused
+    assert clients.retries
 
 
 @pytest.mark.timeout(300)
