@@ -12,6 +12,9 @@ from tests.browser.conftest import PHONE, Opener, Site
 
 PAGES = (
     "/",
+    "/insights",
+    "/models/cache",
+    "/models/speed",
     "/usage",
     "/usage?by=user",
     "/conversations",

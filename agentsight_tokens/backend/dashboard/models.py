@@ -45,13 +45,18 @@ class Models(NamedTuple):
 
     rows: tuple[Row, ...]
     others: int
+    has_providers: bool
+    """Whether models are told apart by who sells them."""
     total: UsageSummary
 
 
 def view_of(asked: Asked, query: SelectionQuery) -> Mapping[str, Any]:
     """Read the models of a selection."""
     selection = selection_of("/models", query, asked.server.accounts.now())
-    report = usage_by(asked.project, ["model", "provider"], where=selection.where)
+    # Sums by provider, too, are kept by the hour, which are many in a long span.
+    has_providers = selection.period.is_short
+    by = ["model", "provider"] if has_providers else ["model"]
+    report = usage_by(asked.project, by, where=selection.where)
     shown = report.groups[:_MOST_ROWS]
     decimals = decimals_of(usage.cost_pico_usd for _, usage in shown)
     return {
@@ -62,6 +67,7 @@ def view_of(asked: Asked, query: SelectionQuery) -> Mapping[str, Any]:
                 for group in shown
             ),
             others=len(report.groups) - len(shown),
+            has_providers=has_providers,
             total=report.total,
         ),
     }
@@ -74,7 +80,8 @@ def _row(
     decimals: int,
     prices: CostEstimator,
 ) -> Row:
-    (name, provider), usage = group
+    name, provider = group.key[0], group.key[1] if len(group.key) > 1 else None
+    usage = group.usage
     tokens = usage.total_tokens + usage.embedding_tokens
     priced_calls = usage.request_count - usage.unpriced_calls - usage.unreported_calls
     priced_tokens = tokens - usage.unpriced_tokens

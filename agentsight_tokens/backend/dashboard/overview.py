@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from agentsight_tokens.backend.analytics import UsageGroup, UsageReport, usage_by
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from agentsight_tokens.backend.analytics import (
+    UsageGroup,
+    UsageReport,
+    anomalies,
+    forecast,
+    usage_by,
+)
 from agentsight_tokens.backend.budgets import Budgets
-from agentsight_tokens.backend.endpoint import Asked
+from agentsight_tokens.backend.endpoint import Asked, Endpoint
 from agentsight_tokens.summary import UsageSummary
 
 from .budget_card import BudgetCard, nearest_first
 from .figures import Change, Figure, change, count, share, sparkline
-from .page import page
+from .outlook import AnomalyRow, Outlook, anomaly_row, outlook_of
+from .page import page, part, telling_queries
 from .ranking import Ranking, ranking_of
 from .selection import Selection, SelectionQuery, selection_of
 from .trend import METRICS, Chart, chart_of
@@ -21,12 +31,20 @@ __all__ = ["ENDPOINTS"]
 
 _MOST_RANKS: Final = 6
 _MOST_BUDGETS: Final = 3
+_MOST_ANOMALIES: Final = 3
+_RANKED: Final = ("user", "feature")
 
 
 class OverviewQuery(SelectionQuery, frozen=True, kw_only=True):
     """The parameters of the overview."""
 
     metric: Literal["cost", "tokens", "calls"] = "cost"
+
+
+class RankingQuery(SelectionQuery, frozen=True, kw_only=True):
+    """The parameters of a ranking."""
+
+    by: Literal["user", "feature"] = "user"
 
 
 class Tile(NamedTuple):
@@ -50,6 +68,13 @@ class Overview(NamedTuple):
     total: UsageSummary
     chart: Chart
     rankings: tuple[Ranking, ...]
+    later: tuple[str, ...]
+    """What the rankings are by that the browser asks for when it has this page."""
+    outlook: Outlook | None
+    """Of the whole project, in UTC; None where the page is filtered."""
+    anomalies: tuple[AnomalyRow, ...]
+    judged_days: int
+    needed_days: int
     budgets: tuple[BudgetCard, ...]
     """Those that are nearest to their limits."""
     has_calls: bool
@@ -66,10 +91,15 @@ def view_of(asked: Asked, query: OverviewQuery) -> Mapping[str, Any]:
         where = selection.filter_of(*period.previous)
         before = usage_by(reader, [], where=where).total
     steps = period.steps()
-    rankings = [
-        _models(report),
-        *(_usage_by_one(asked, selection, by) for by in ("user", "feature")),
-    ]
+    # The tables of sums answer what is not filtered; the rest is added up call by call.
+    is_plain = not selection.filters and selection.zone_name == "UTC"
+    is_quick = is_plain and period.step == "day"
+    rankings = [_models(report)]
+    if is_quick:
+        rankings += [
+            usage_by(reader, [by], where=selection.where, limit=_MOST_RANKS) for by in _RANKED
+        ]
+    judged = anomalies(reader, now=period.now) if is_plain else None
     return {
         "selection": selection,
         "origin": f"{asked.request.base_url}".rstrip("/"),
@@ -78,6 +108,13 @@ def view_of(asked: Asked, query: OverviewQuery) -> Mapping[str, Any]:
             total=report.total,
             chart=chart_of(report, query.metric, step=period.step, steps=steps),
             rankings=tuple(ranking_of(each, selection, most=_MOST_RANKS) for each in rankings),
+            later=() if is_quick else _RANKED,
+            outlook=outlook_of(forecast(reader, now=period.now)) if is_plain else None,
+            anomalies=tuple(anomaly_row(each, None) for each in judged.found[:_MOST_ANOMALIES])
+            if judged
+            else (),
+            judged_days=judged.judged_days if judged else 0,
+            needed_days=judged.needed_days if judged else 0,
             budgets=nearest_first(
                 Budgets(asked.server.store).statuses(asked.access.project_id), most=_MOST_BUDGETS
             ),
@@ -88,8 +125,16 @@ def view_of(asked: Asked, query: OverviewQuery) -> Mapping[str, Any]:
     }
 
 
-def _usage_by_one(asked: Asked, selection: Selection, by: str) -> UsageReport:
-    return usage_by(asked.project, [by], where=selection.where, limit=_MOST_RANKS)
+async def get_ranking(asked: Asked) -> Response:
+    """Send one ranking of the overview."""
+
+    def read() -> Response:
+        query = asked.query(RankingQuery)
+        selection = selection_of("/", query, asked.server.accounts.now())
+        report = usage_by(asked.project, [query.by], where=selection.where, limit=_MOST_RANKS)
+        return part("ranking.html", ranking=ranking_of(report, selection, most=_MOST_RANKS))
+
+    return await run_in_threadpool(telling_queries(read))
 
 
 def _models(report: UsageReport) -> UsageReport:
@@ -144,4 +189,9 @@ def _tiles(
     return tiles
 
 
-ENDPOINTS: Final = (page("/", view_of, OverviewQuery, template="overview.html", title="Overview"),)
+ENDPOINTS: Final = (
+    page("/", view_of, OverviewQuery, template="overview.html", title="Overview"),
+    Endpoint(
+        "GET", "/ranking", get_ranking, "read", "Send a ranking.", query=RankingQuery, kind="page"
+    ),
+)

@@ -25,7 +25,7 @@ from .files import address_of_file
 from .period import PRESETS
 from .selection import FILTERS, Selection, address
 
-__all__ = ["Chrome", "page", "page_of_problem", "rendered", "telling_queries", "to_page"]
+__all__ = ["Chrome", "page", "page_of_problem", "part", "rendered", "telling_queries", "to_page"]
 
 _HEADERS: Final = {
     "Content-Security-Policy": "; ".join(
@@ -86,6 +86,7 @@ _LINKS: Final = (
     _Link("/", "Overview", "overview", "read", is_selective=True),
     _Link("/usage", "Usage", "usage", "read", is_selective=True),
     _Link("/conversations", "Conversations", "conversations", "read", is_selective=True),
+    _Link("/insights", "Insights", "insights", "read", is_selective=True),
     _Link("/models", "Models", "models", "read", is_selective=True),
     _Link("/budgets", "Budgets", "budgets", "read", is_selective=False),
     _Link("/prices", "Prices", "prices", "read", is_selective=False),
@@ -175,6 +176,11 @@ def rendered(
     chrome = _chrome(asked, title, name, selection if isinstance(selection, Selection) else None)
     text = _templates.get_template(template).render(chrome=chrome, **view)
     return HTMLResponse(text, status, _HEADERS)
+
+
+def part(template: str, **view: object) -> Response:
+    """Return a part of a page, which htmx puts in its place."""
+    return HTMLResponse(_templates.get_template(template).render(**view), headers=_HEADERS)
 
 
 def to_page(path: str) -> Response:

@@ -49,6 +49,11 @@ class Period(NamedTuple):
         return next((step for most, step in _LONGEST if days <= most), "year")
 
     @property
+    def is_short(self) -> bool:
+        """Whether it is no longer than some months."""
+        return self.step in {"hour", "day"}
+
+    @property
     def previous(self) -> tuple[datetime, datetime] | None:
         """The span as long as this one before it; of one that goes on, as far as it has come."""
         if self.since is None:

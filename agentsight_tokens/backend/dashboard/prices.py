@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,7 @@ from .selection import address
 
 __all__ = ["ENDPOINTS", "PriceRow", "price_row"]
 
+_RECENTLY: Final = timedelta(days=30)
 _RATES: Final = ("input", "cache_read", "cache_write", "output")
 
 
@@ -79,7 +81,9 @@ def price_row(
 
 def view_of(asked: Asked, query: PricesQuery) -> Mapping[str, Any]:
     """Read the prices of the models that the project has used, and of one that is asked for."""
-    used = usage_by(asked.project, ["model", "provider"])
+    since = asked.server.accounts.now() - _RECENTLY
+    since = since.replace(hour=0, minute=0, second=0, microsecond=0)
+    used = usage_by(asked.project, ["model", "provider"], where={"since": since})
     prices = asked.server.meter.estimator
     catalog = prices.catalog
     model = query.model.strip()

@@ -25,7 +25,7 @@ from .trend import METRICS, Chart, chart_of
 __all__ = ["ENDPOINTS"]
 
 _ROWS_OF_PAGE: Final = 100
-_MOST_GROUPS: Final = 10_000
+_MOST_GROUPS: Final = 1_000
 _MOST_DRAWN: Final = 200
 """With more groups than these the chart shows their sum, not each."""
 _LINES_AT_ONCE: Final = 1_000
