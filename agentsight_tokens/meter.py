@@ -23,6 +23,7 @@ METADATA_PREFIX: Final = "agentsight_"
 """Metadata keys of a framework's call that begin with this name a scope field."""
 
 _METADATA_FIELDS: Final = {f"{METADATA_PREFIX}{name}": name for name in Scope.__struct_fields__}
+_names_no_field: Final = frozenset(_METADATA_FIELDS).isdisjoint
 
 
 class Meter:
@@ -80,20 +81,19 @@ class Meter:
             BudgetExceededError: If a budget does not allow the call.
         """
         call = self._bound(handler, operation, model, provider)
-        scope = call.scope
         named: dict[str, Any] = {}
-        if metadata and not _METADATA_FIELDS.keys().isdisjoint(metadata):
+        if metadata and not _names_no_field(metadata):
             named = {
                 field: metadata[key] for key, field in _METADATA_FIELDS.items() if key in metadata
             }
-        if agent and not scope.agent:
+        if agent and not call.scope.agent:
             named.setdefault("agent", agent)
         if named:
-            scope = scope.replace(**named)
-        if scope.conversation_id is None and fallback_conversation_id:
-            scope = scope.replace(conversation_id=fallback_conversation_id)
-        call.scope = scope
-        call.tool_name = tool_name or call.tool_name
+            call.scope = call.scope.replace(**named)
+        if fallback_conversation_id and call.scope.conversation_id is None:
+            call.scope = call.scope.replace(conversation_id=fallback_conversation_id)
+        if tool_name:
+            call.tool_name = tool_name
         self._nest(call)
         if asked is not None:
             self.hold(call, asked)
@@ -143,7 +143,7 @@ class Meter:
         Raises:
             BudgetExceededError: If a budget does not allow the call.
         """
-        outermost = call.outermost
+        outermost = call if call.outer is None else call.outermost
         guard = outermost.recorder.guard if outermost.recorder is not None else None
         if guard is None or outermost.hold is not None:
             return
@@ -166,20 +166,28 @@ class Meter:
     ) -> OpenCall:
         """Return a call that begins now, bound to the scope and the tracker in force."""
         attribution = current_attribution()
-        owner = attribution.owner if attribution.owner is not None else self.default_recorder
-        call = OpenCall(owner, attribution.scope, handler=handler, operation=operation)  # type: ignore[arg-type]  # owners are recorders
-        call.attribution = attribution
-        call.model = model
-        call.provider = provider
-        call.tool_name = tool_in_force()
-        return call
+        scope, owner = attribution
+        return OpenCall(
+            owner if owner is not None else self.default_recorder,  # type: ignore[arg-type]  # owners are recorders
+            scope,
+            handler,
+            operation,
+            model,
+            provider,
+            tool_in_force(),
+            attribution,
+        )
 
     def _nest(self, call: OpenCall) -> bool:
         """Put a call that begins now inside the one around it, if there is one."""
         together = calls_begun_together(call)
         if together and nest(call, together):
             return True
-        found = [each for find in self.finders if (each := find()) is not None]
+        found = []
+        for find in self.finders:
+            each = find()
+            if each is not None:
+                found.append(each)
         if not found:
             return False
         if nest(call, found):

@@ -28,6 +28,8 @@ MOST_CALLS_AROUND: Final = 256
 
 # Reentrant: the garbage collector may end a stream, and so finish its call, anywhere.
 _nesting_lock = RLock()
+_UTC: Final = timezone.utc
+_NOTHING: Final = TokenUsage()
 _newest: Final[ContextVar[OpenCall | None]] = ContextVar("agentsight_call", default=None)
 
 
@@ -63,7 +65,7 @@ class Hold(NamedTuple):
     reservation: Reservation
 
 
-class OpenCall:
+class OpenCall(msgspec.Struct, eq=False):
     """
     A call that has begun. It finishes once; whatever comes later is ignored.
 
@@ -74,13 +76,23 @@ class OpenCall:
     the outermost, and settled with the record.
     """
 
-    # Defaults stand on the class, because most calls change none of them.
+    recorder: Recorder | None
+    scope: Scope
+    handler: str
+    operation: Operation
+    model: str | None = None
+    provider: str | None = None
+    tool_name: str | None = None
+    attribution: object = None
+    """What was in force when it began, to tell what belongs to it from what came later."""
+    began: float = msgspec.field(default_factory=time.perf_counter)
+    """When it began, by the clock of `time.perf_counter`."""
     first_token_at: float | None = None
-    is_finished = False
+    is_finished: bool = False
     """Whether the call was finished or dropped."""
-    is_programs_own = False
+    is_programs_own: bool = False
     """Whether it is a function of the program, which sends its request by itself."""
-    has_record = False
+    has_record: bool = False
     """Whether a call nearer the wire has recorded what this one used."""
     inner: OpenCall | None = None
     outer: OpenCall | None = None
@@ -88,24 +100,10 @@ class OpenCall:
     """What the handler told while the inner call was not through."""
     earlier: OpenCall | None = None
     """The call that began before it in the same context and had not ended."""
-    depth = 0
+    depth: int = 0
     """How many of those there are."""
     hold: Hold | None = None
     """What the request under way holds of the budgets; only the outermost call has one."""
-    attribution: object = None
-    """What was in force when it began, to tell what belongs to it from what came later."""
-    model: str | None = None
-    provider: str | None = None
-    tool_name: str | None = None
-
-    def __init__(
-        self, recorder: Recorder | None, scope: Scope, *, handler: str, operation: Operation
-    ) -> None:
-        self.recorder = recorder
-        self.scope = scope
-        self.handler = handler
-        self.operation: Operation = operation
-        self.began = time.perf_counter()
 
     def first_token(self) -> None:
         """Note the time of the first token; later calls change nothing."""
@@ -242,26 +240,31 @@ class OpenCall:
         outermost = self.outermost
         if outermost.recorder is None:
             return None
-        ended, first = time.perf_counter(), outermost.first_token_at
+        began, first = outermost.began, outermost.first_token_at
+        # Python passes more than 15 keywords in a dict, which takes longer than the rest.
         record = UsageRecord(
             id=time_ordered_id(),
-            at=datetime.now(timezone.utc),
-            usage=end.usage or TokenUsage(),
+            at=datetime.now(_UTC),
+            usage=end.usage or _NOTHING,
             scope=outermost.scope,
             model=end.model or outermost.model,
             provider=end.provider or outermost.provider,
             operation=self.operation,
             status=end.status,
-            source=end.source,
-            unreported_reason=end.unreported_reason,
             service_tier=end.service_tier,
-            duration_seconds=round(ended - outermost.began, 6),
-            time_to_first_token_seconds=first and round(first - outermost.began, 6),
+            duration_seconds=_seconds(time.perf_counter() - began),
+            time_to_first_token_seconds=first and _seconds(first - began),
             tool_name=outermost.tool_name,
             handler=outermost.handler,
             response_id=end.response_id,
-            error_type=end.error_type,
         )
+        if end.unreported_reason or end.error_type or end.source != "provider":
+            record = msgspec.structs.replace(
+                record,
+                source=end.source,
+                unreported_reason=end.unreported_reason,
+                error_type=end.error_type,
+            )
         counted: UsageRecord | None = record
         try:
             counted = outermost.recorder.receive(record)
@@ -279,6 +282,11 @@ class OpenCall:
         """Return what is held, for the one who settles it."""
         hold, self.hold = self.hold, None
         return hold
+
+
+def _seconds(exact: float) -> float:
+    """Return a time in whole microseconds."""
+    return int(exact * 1e6) / 1e6
 
 
 def _give_back(hold: Hold | None) -> None:
@@ -305,8 +313,10 @@ def calls_begun_together(call: OpenCall) -> list[OpenCall]:
     Some frameworks never end a call that failed. Such a one stays in its context, but the
     requests of another conversation, or for another tracker, are not its own.
     """
-    found = []
     each = _first_open(_newest.get())
+    if each is None:
+        return []
+    found = []
     while each is not None:
         if each.attribution is call.attribution and each.recorder is call.recorder:
             found.append(each)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from operator import add, attrgetter
-from typing import Final
+from operator import add
 
-from .usage import USAGE_FIELDS, TokenUsage, UsageRecord
+from msgspec.structs import astuple
+
+from .usage import COUNTERS, USAGE_FIELDS, TokenUsage, UsageRecord
 
 __all__ = ["OpenCycle"]
-
-_values: Final = attrgetter(*USAGE_FIELDS)
 
 
 class OpenCycle:
@@ -28,7 +27,7 @@ class OpenCycle:
         """Add a call."""
         self.calls += 1
         self.cost_pico_usd += record.cost_pico_usd or 0
-        self._counts = list(map(add, self._counts, _values(record.usage)))
+        self._counts = list(map(add, self._counts, astuple(record.usage)[COUNTERS]))
 
     @property
     def usage(self) -> TokenUsage:

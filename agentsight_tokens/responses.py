@@ -33,15 +33,13 @@ class CountedResponses:
         self._lock = RLock()
         self._ended: OrderedDict[str, tuple[str | None, datetime]] = OrderedDict()
 
-    def add(self, record: UsageRecord) -> bool:
-        """Remember a record's response; tell whether it was counted before."""
-        if record.response_id is None:
-            return False
+    def add(self, response_id: str, record: UsageRecord) -> bool:
+        """Remember the id of a record's response; tell whether it was counted before."""
         with self._lock:
-            before = self._ended.get(record.response_id)
+            before = self._ended.get(response_id)
             if before is not None and self._is_same(record, *before):
                 return True
-            self._ended[record.response_id] = (record.handler, record.at)
+            self._ended[response_id] = (record.handler, record.at)
             if len(self._ended) > REMEMBERED_RESPONSES:
                 self._ended.popitem(last=False)
         return False

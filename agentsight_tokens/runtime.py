@@ -118,7 +118,7 @@ class Runtime:
 
     def append(self, tracker: int, sequence: int, record: bytes) -> None:
         """Put a call on disk; to be called with the lock held."""
-        self._folder.journal.append(tracker, sequence, record)
+        (self._opened or self._folder).journal.append(tracker, sequence, record)
 
     def seal(self, tracker: int, cycles: Mapping[str, int], sealed_by: SealedBy) -> None:
         """

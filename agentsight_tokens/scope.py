@@ -139,6 +139,8 @@ _tool: Final[ContextVar[str | None]] = ContextVar("agentsight_tool", default=Non
 
 def current_attribution() -> Attribution:
     """Return the scope in force, empty where none was entered."""
+    if not _entered.get() and not _entered_by_generators:
+        return _NOBODY
     entry = _entry_in_force()
     return entry.attribution if entry else _NOBODY
 

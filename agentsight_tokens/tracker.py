@@ -14,7 +14,7 @@ import msgspec
 
 from .budgets.request import CallRequest
 from .config import TokenConfig
-from .costing import breakdown_of, completed
+from .costing import Completion, breakdown_of
 from .cycle import SealedBy
 from .destinations import Destination
 from .errors import StorageError, TrackerClosedError
@@ -98,6 +98,9 @@ class ConversationTracker(UsageQuestions):
         self._default_scope = Scope().replace(conversation_id=self._conversation_id)
         self._estimator = estimator or CostEstimator(
             self.config.cost_rates or None, prices_file=self.config.prices
+        )
+        self._completion = Completion(
+            self._estimator, conversation_id=self._conversation_id, config=self.config
         )
         self.guard = guard_of(
             budgets, self.config, estimator=self._estimator, session_id=self._conversation_id
@@ -412,11 +415,9 @@ class ConversationTracker(UsageQuestions):
         Returns:
             The record as it was counted; None if it was counted before.
         """
-        if self._responses.add(record):
+        if record.response_id is not None and self._responses.add(record.response_id, record):
             return None
-        record = completed(
-            record, self._estimator, conversation_id=self._conversation_id, config=self.config
-        )
+        record = self._completion.completed(record)
         if self._is_closed:
             return record
         conversation_id = record.scope.conversation_id or self._conversation_id

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
-from operator import attrgetter, index
+from operator import index
 from typing import Final, Literal
 
 import msgspec
-from msgspec.structs import force_setattr
+from msgspec.structs import astuple, force_setattr
 
 from .errors import InvalidCountError, InvalidScopeError
 
 __all__ = [
+    "COUNTERS",
     "MAX_COUNT",
     "STATED_BY_PROVIDER",
     "USAGE_FIELDS",
@@ -33,6 +34,8 @@ MAX_COUNT: Final = 10**15
 """The largest count of one call; sums of millions of calls still fit 64 bits."""
 
 PICO_PER_USD: Final = 10**12
+
+_ZERO: Final = 0
 
 Operation = Literal["chat", "completion", "embedding", "other"]
 """What the call did, by the operation names of the OpenTelemetry GenAI conventions."""
@@ -145,8 +148,10 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Searches that the provider bills besides the tokens."""
 
     def __post_init__(self) -> None:
-        values = _usage_values(self)
+        values = astuple(self)[COUNTERS]
         for value in values:
+            if value is _ZERO:  # most counts are left at the default, and this runs in each call
+                continue
             if type(value) is not int or value < 0:
                 for name, given in zip(USAGE_FIELDS, values, strict=True):
                     force_setattr(self, name, checked_count(name, given))
@@ -161,14 +166,14 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             **{
                 name: a + b
                 for name, a, b in zip(
-                    USAGE_FIELDS, _usage_values(self), _usage_values(other), strict=True
+                    USAGE_FIELDS, astuple(self)[COUNTERS], astuple(other)[COUNTERS], strict=True
                 )
                 if a or b
             }
         )
 
     def __bool__(self) -> bool:
-        return any(_usage_values(self))
+        return any(astuple(self)[COUNTERS])
 
     @property
     def prompt_tokens(self) -> int:
@@ -189,7 +194,8 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 USAGE_FIELDS: Final[tuple[str, ...]] = TokenUsage.__struct_fields__
 """The names of the counters, in their order on the wire and in SQL."""
 
-_usage_values = attrgetter(*USAGE_FIELDS)
+COUNTERS: Final = slice(len(USAGE_FIELDS))
+"""Where they stand among the values of a usage: a summary has more fields behind them."""
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -338,7 +338,7 @@ def test_open_runs_are_bounded(kit: Kit) -> None:
     for _ in range(3):
         runs.open(uuid4(), Run(call()))
     old = Run(call())
-    old.began -= 7200
+    old.call.began -= 7200
     late = OpenRuns(longest=3600)
     late.open(uuid4(), old)
     late.open(uuid4(), Run(call()))

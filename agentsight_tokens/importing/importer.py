@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from agentsight_tokens.config import TokenConfig
-from agentsight_tokens.costing import completed
+from agentsight_tokens.costing import Completion
 from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.destinations import Destination
 from agentsight_tokens.errors import AgentSightError, DeliveryRefusedError
@@ -170,10 +170,10 @@ class Importer:
             return RowError(row.fault)
         try:
             call = _read(source, form, row, self._defaults)
-            record = completed(
-                call.record, self._estimator, conversation_id=f"import:{source.name}",
-                config=self._config,
-            )  # fmt: skip
+            completion = Completion(
+                self._estimator, conversation_id=f"import:{source.name}", config=self._config
+            )
+            record = completion.completed(call.record)
         except (RowError, SkippedRow) as outcome:
             return outcome
         except (AgentSightError, RecursionError) as error:

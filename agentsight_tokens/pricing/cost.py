@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from operator import mul
-from typing import Final
 
-from agentsight_tokens.usage import CostStatus, TokenUsage
+from msgspec.structs import astuple
+
+from agentsight_tokens.usage import COUNTERS, CostStatus, TokenUsage
 
 from .breakdown import CostBreakdown
 from .rate_card import RateCard, leaf_counts, plain_counts
+from .rows import LEAVES
 
-__all__ = ["cost_of", "rounded", "text_cost_of"]
+__all__ = ["common_cost_of", "cost_of", "rounded"]
 
-_OUTPUT: Final = 7
-"""The first leaf of the output."""
+_INPUT, _CACHE_READ, _OUTPUT, _REASONING = (
+    LEAVES.index(leaf) for leaf in ("input", "cache_read", "output", "reasoning")
+)
 
 
 def rounded(scaled: int, scale: int) -> int:
@@ -70,11 +73,37 @@ def _fee(usage: TokenUsage, card: RateCard, status: CostStatus) -> tuple[int, Co
     return card.call_fee + billed * card.search_fee, status
 
 
-def text_cost_of(usage: TokenUsage, card: RateCard, model: str) -> CostBreakdown:
-    """Return the cost of nothing but text in and out: the common case."""
-    band = card.band(usage.input_tokens)
-    prompt = usage.input_tokens * band.rates[0]  # type: ignore[operator]  # the card fits text
-    total = prompt + usage.output_tokens * band.rates[7]  # type: ignore[operator]
+def common_cost_of(usage: TokenUsage, card: RateCard, model: str) -> CostBreakdown | None:
+    """
+    Return what `cost_of` returns, in a part of its time, for nothing but text.
+
+    Some of it may be read from a cache, or be reasoning.
+
+    Args:
+        usage: The counts.
+        card: A card that fits text.
+        model: The model as it was asked for.
+
+    Returns:
+        The cost; None for any other usage.
+    """
+    given, made, _, embedded, read, written, longer, reasoning, *others = astuple(usage)[COUNTERS]
+    if embedded or written or longer or any(others):
+        return None
+    band = card.bands[0]
+    if given > band.limit:
+        band = card.band(given)
+    rates: tuple[int, ...] = band.rates  # type: ignore[assignment]  # the card fits text
+    if not (read or reasoning):
+        prompt, completion = given * rates[_INPUT], made * rates[_OUTPUT]
+        status = band.text_status
+    elif band.states_text and read <= given and reasoning <= made:
+        prompt = (given - read) * rates[_INPUT] + read * rates[_CACHE_READ]
+        completion = (made - reasoning) * rates[_OUTPUT] + reasoning * rates[_REASONING]
+        status = card.status
+    else:
+        return None
+    total = prompt + completion
     if card.scale != 1:
         total, prompt = rounded(total, card.scale), rounded(prompt, card.scale)
-    return CostBreakdown(total, prompt, total - prompt, 0, band.text_status, model, card, usage)
+    return CostBreakdown(total, prompt, total - prompt, 0, status, model, card, usage)

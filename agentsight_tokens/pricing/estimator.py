@@ -20,13 +20,13 @@ from agentsight_tokens.usage import TokenUsage, checked_count
 
 from .breakdown import CostBreakdown
 from .catalog import Catalog, Overlay, bundled_table
-from .cost import cost_of, rounded, text_cost_of
+from .cost import common_cost_of, cost_of, rounded
 from .installed_map import installed_map
 from .model_price import ModelPrice, dated_prices_of
 from .names import Match
 from .price_book import Line, PriceBook
 from .price_file import read_price_file
-from .rate_card import RateCard, details_of
+from .rate_card import RateCard
 
 __all__ = ["CostEstimator"]
 
@@ -177,8 +177,9 @@ class CostEstimator:
             card = line.card_at(at)
         elif at is None and not (provider or service_tier or batch or region):
             self._keep_at_hand(model, card)
-        if card.fits_text and not any(details_of(usage)):
-            return text_cost_of(usage, card, model)
+        cost = common_cost_of(usage, card, model) if card.fits_text else None
+        if cost is not None:
+            return cost
         cost = cost_of(usage, card, model)
         if cost is None:
             return self._unpriced(usage, model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import lcm
-from operator import attrgetter
 from typing import Final, NamedTuple
 
 from agentsight_tokens.usage import CostStatus, TokenUsage
@@ -17,13 +16,13 @@ __all__ = [
     "CallKind",
     "RateCard",
     "compiled",
-    "details_of",
     "leaf_counts",
     "plain_counts",
 ]
 
 _INPUT: Final = LEAVES.index("input")
 _OUTPUT: Final = LEAVES.index("output")
+_TEXT: Final = tuple(map(LEAVES.index, ("input", "cache_read", "output", "reasoning")))
 _PICO: Final = 10**12
 
 
@@ -53,6 +52,8 @@ class Band(NamedTuple):
     """The leaves whose rate follows from others by a rule, not from the row itself."""
     text_status: CostStatus
     """The status of a call of nothing but text in and out."""
+    states_text: bool
+    """Whether the row itself states all rates of text: input, cache read, output, reasoning."""
 
 
 class RateCard:
@@ -104,22 +105,6 @@ class RateCard:
             if input_tokens <= band.limit:
                 return band
         return self.bands[-1]
-
-
-details_of: Final = attrgetter(
-    "cache_read_tokens",
-    "cache_creation_tokens",
-    "cache_creation_1h_tokens",
-    "reasoning_tokens",
-    "embedding_tokens",
-    "audio_input_tokens",
-    "audio_output_tokens",
-    "cache_read_audio_tokens",
-    "image_input_tokens",
-    "image_output_tokens",
-    "web_search_requests",
-)
-"""Returns every count of a usage but input, output and total."""
 
 
 def plain_counts(usage: TokenUsage) -> tuple[int, ...]:
@@ -213,6 +198,7 @@ def _band(
         unknown=frozenset(leaf for leaf, rate in enumerate(rates) if rate is None),
         derived=derived,
         text_status=_status(status, bool(derived & {_INPUT, _OUTPUT})),
+        states_text=all(rates[leaf] is not None and leaf not in derived for leaf in _TEXT),
     )
 
 

@@ -18,7 +18,7 @@ from .agents import agent_name
 from .context import run_in_force
 from .failures import failure
 from .generation import generation_in_force
-from .runs import OpenRuns, Run, ToolRuns
+from .runs import OpenRuns, Run, ToolRuns, run_key
 from .usage import first_generation, is_cache_hit, read_answer
 
 __all__ = ["UsageCallback", "usage_callback"]
@@ -83,23 +83,18 @@ class UsageCallback(BaseCallbackHandler):
         """Begin a call."""
         # What is told of every call or chunk is not `guarded`, which would take its own time.
         try:
-            meter = self.meter
             prompt = id(messages[0]) if messages else 0
-            if meter is None or self.runs.repeat(run_id, prompt):
+            if self.meter is None or self.runs.repeat(run_id, prompt):
                 return
-            generation = generation_in_force()
-            call = self._begin(
-                meter,
+            self._start(
+                self.meter,
                 "chat",
+                run_id,
                 parent_run_id,
                 metadata,
-                surrounds=generation is None,  # else it is known more exactly
-                asked=lambda: asked_of(messages[0], kwargs.get("invocation_params")),
+                lambda: asked_of(messages[0], kwargs.get("invocation_params")),
+                prompt,
             )
-            run = Run(call, prompt=prompt)
-            self.runs.open(run_id, run)
-            if generation is not None:
-                generation.runs[run_id] = run
         except BudgetExceededError:
             raise
         except Exception as error:  # noqa: BLE001  # this is the boundary
@@ -121,19 +116,16 @@ class UsageCallback(BaseCallbackHandler):
         if meter is None or self.runs.repeat(run_id, id(prompts)):
             return
         batch = id(kwargs.get("invocation_params")) if kwargs.get("batch_size", 1) > 1 else 0
-        generation = generation_in_force()
-        call = self._begin(
+        self._start(
             meter,
             "completion",
+            run_id,
             parent_run_id,
             metadata,
-            surrounds=generation is None,
-            asked=lambda: asked_of(prompts, kwargs.get("invocation_params")),
+            lambda: asked_of(prompts, kwargs.get("invocation_params")),
+            id(prompts),
+            batch,
         )
-        run = Run(call, prompt=id(prompts), batch=batch)
-        self.runs.open(run_id, run)
-        if generation is not None:
-            generation.runs[run_id] = run
 
     def on_llm_new_token(
         self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any
@@ -158,7 +150,8 @@ class UsageCallback(BaseCallbackHandler):
     ) -> None:
         """Finish a call with what its result says."""
         try:
-            run, call = self._close(run_id, parent_run_id)
+            run = self.runs.close(run_id)
+            call = self._lost(run_id, parent_run_id) if run is None else run.call
             if call is not None and not call.is_finished:
                 self._finish(run_id, run, call, response)
         except BudgetExceededError:
@@ -176,7 +169,8 @@ class UsageCallback(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Finish a call that failed; it may still have been billed."""
-        run, call = self._close(run_id, parent_run_id)
+        run = self.runs.close(run_id)
+        call = self._lost(run_id, parent_run_id) if run is None else run.call
         if call is None or call.is_finished:
             return
         if isinstance(error, BudgetExceededError):  # refused before it was sent
@@ -226,15 +220,35 @@ class UsageCallback(BaseCallbackHandler):
         """Note that a chain is done."""
         self.tools.close(run_id)
 
+    def _start(  # noqa: PLR0913  # by position, because this is done for each call
+        self,
+        meter: Meter,
+        operation: Operation,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        metadata: dict[str, Any] | None,
+        asked: Callable[[], Asked],
+        prompt: int,
+        batch: int = 0,
+    ) -> None:
+        generation = generation_in_force()
+        # Within a `generate`, what the call is around is known more exactly.
+        surrounds = generation is None
+        call = self._begin(meter, operation, parent_run_id, metadata, asked, surrounds=surrounds)
+        run = Run(call, run_id, prompt, batch)
+        self.runs.open(run_id, run)
+        if generation is not None:
+            generation.runs[run_key(run_id)] = run
+
     def _begin(
         self,
         meter: Meter,
         operation: Operation,
         parent_run_id: UUID | None,
         metadata: dict[str, Any] | None,
+        asked: Callable[[], Asked] | None = None,
         *,
         surrounds: bool,
-        asked: Callable[[], Asked] | None = None,
     ) -> OpenCall:
         known = metadata or {}
         model, provider = known.get("ls_model_name"), known.get("ls_provider")
@@ -294,19 +308,12 @@ class UsageCallback(BaseCallbackHandler):
         # is no child of its run.
         return self.tools.name(parent_run_id) or self.tools.name(run_in_force())
 
-    def _close(
-        self, run_id: UUID, parent_run_id: UUID | None
-    ) -> tuple[Run | None, OpenCall | None]:
-        meter = self.meter
-        if meter is None:
-            return None, None
-        run = self.runs.close(run_id)
-        if run is not None:
-            return run, run.call
-        if self.runs.has_ended(run_id):
-            return None, None
+    def _lost(self, run_id: UUID, parent_run_id: UUID | None) -> OpenCall | None:
+        """Return the call of a run that ends and is not open; None if it ended before."""
+        if self.meter is None or self.runs.has_ended(run_id):
+            return None
         # langchain#39633: a start may have been lost, but the call was made.
-        return None, self._begin(meter, "chat", parent_run_id, None, surrounds=False)
+        return self._begin(self.meter, "chat", parent_run_id, None, surrounds=False)
 
 
 usage_callback: Final = UsageCallback()

@@ -15,13 +15,14 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any, Final
-from uuid import UUID
+
+import msgspec
 
 from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.faults import guarded
 from agentsight_tokens.meter import OpenCall
 
-from .runs import Run
+from .runs import Run, run_key
 
 __all__ = ["Generation", "call_in_force", "generation_in_force", "watch_generation"]
 
@@ -34,35 +35,20 @@ _ASKING: Final = (
 )
 
 
-class Generation:
+class Generation(msgspec.Struct, eq=False):
     """The runs that one `generate` has started."""
 
-    __slots__ = ("is_open", "outer", "runs")
-
-    def __init__(self, outer: _Asked | None) -> None:
-        self.outer = outer
-        """Where it is a model that makes the call, the runs that this one does it for."""
-        self.is_open = True
-        self.runs: dict[UUID | None, Run] = {}
+    outer: list[Run] | None = None
+    """Where it is a model that makes the call, the runs that this one does it for."""
+    is_open: bool = True
+    runs: dict[Any, Run] = {}  # msgspec copies it
+    """By what they are known by; see `run_key`."""
 
 
-class _Asked:
-    """The runs for which a model is asked now."""
-
-    __slots__ = ("runs",)
-
-    def __init__(self, runs: list[Run]) -> None:
-        self.runs = runs
-
-    def call(self) -> OpenCall | None:
-        """Return the call of the first run that sent nothing yet, else of the first."""
-        calls = [run.call for run in self.runs if not run.call.is_finished]
-        return next((call for call in calls if call.inner is None), calls[0] if calls else None)
-
-
-_around: Final[ContextVar[Generation | _Asked | None]] = ContextVar(
+_around: Final[ContextVar[Generation | list[Run] | None]] = ContextVar(
     "agentsight_langchain_generation", default=None
 )
+"""The `generate` that is at work, or the runs for which a model is asked now."""
 
 
 def generation_in_force() -> Generation | None:
@@ -71,16 +57,21 @@ def generation_in_force() -> Generation | None:
     return around if type(around) is Generation and around.is_open else None
 
 
-@guarded
 def call_in_force() -> OpenCall | None:
     """
     Return the call of the run for which a model is asked now.
 
-    That model may ask another of LangChain's, whose call is then the inner one.
+    That model may ask another of LangChain's, whose call is then the inner one. Of several
+    runs it is the first that sent nothing yet, else the first.
     """
     around = _around.get()
-    asked = around.outer if type(around) is Generation else around
-    return asked.call() if type(asked) is _Asked else None
+    if around is None:
+        return None
+    asked = around.outer if isinstance(around, Generation) else around
+    if asked is None:
+        return None
+    calls = [run.call for run in asked if not run.call.is_finished]
+    return next((call for call in calls if call.inner is None), calls[0] if calls else None)
 
 
 def watch_generation(model: Any, tell_end: TellEnd) -> Callable[[], None]:
@@ -109,8 +100,8 @@ def watch_generation(model: Any, tell_end: TellEnd) -> Callable[[], None]:
 def _watched(original: Callable[..., Any], tell_end: TellEnd) -> Callable[..., Any]:
     @functools.wraps(original)
     def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
-        generation = _begun()
         before = _around.get()
+        generation = Generation(before if type(before) is list else None)
         _around.set(generation)
         try:
             return original(self, *args, **kwargs)
@@ -129,8 +120,8 @@ def _watched_async(
 ) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(original)
     async def agenerate(self: Any, *args: Any, **kwargs: Any) -> Any:
-        generation = _begun()
         before = _around.get()
+        generation = Generation(before if type(before) is list else None)
         _around.set(generation)
         try:
             return await original(self, *args, **kwargs)
@@ -147,16 +138,16 @@ def _watched_async(
 def _asked(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def ask(self: Any, *args: Any, **kwargs: Any) -> Any:
-        asked = _runs_of(args, kwargs)
-        if asked is None:
+        generation = _around.get()
+        asked = _runs_of(generation, args, kwargs)
+        if not asked:
             return original(self, *args, **kwargs)
-        before = _around.get()
         _around.set(asked)
         try:
             result = original(self, *args, **kwargs)
         finally:
-            _around.set(before)
-        asked.runs[0].result = result
+            _around.set(generation)
+        asked[0].result = result
         return result
 
     return ask
@@ -165,40 +156,38 @@ def _asked(original: Callable[..., Any]) -> Callable[..., Any]:
 def _asked_async(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(original)
     async def ask(self: Any, *args: Any, **kwargs: Any) -> Any:
-        asked = _runs_of(args, kwargs)
-        if asked is None:
+        generation = _around.get()
+        asked = _runs_of(generation, args, kwargs)
+        if not asked:
             return await original(self, *args, **kwargs)
-        before = _around.get()
         _around.set(asked)
         try:
             result = await original(self, *args, **kwargs)
         finally:
-            _around.set(before)
-        asked.runs[0].result = result
+            _around.set(generation)
+        asked[0].result = result
         return result
 
     return ask
 
 
-def _begun() -> Generation:
-    around = _around.get()
-    return Generation(around if type(around) is _Asked else None)
-
-
-def _runs_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Asked | None:
+def _runs_of(
+    generation: Generation | list[Run] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[Run]:
     """Return the runs for which a model is about to be asked."""
-    generation = _around.get()
-    if type(generation) is not Generation:
-        return None
+    if type(generation) is not Generation or not generation.runs:
+        return []
     manager: Any = kwargs.get("run_manager") or kwargs.get("run_managers")
     if manager is None and len(args) > 2:
         manager = args[2]
-    managers = manager if isinstance(manager, list) else (manager,)
     started = generation.runs
-    runs = [run for each in managers if (run := started.get(getattr(each, "run_id", None)))]
-    for run in runs:
-        run.was_asked = True
-    return _Asked(runs) if runs else None
+    found = []
+    for each in manager if type(manager) is list else (manager,):
+        run = started.get(run_key(getattr(each, "run_id", None)))
+        if run is not None:
+            run.was_asked = True
+            found.append(run)
+    return found
 
 
 @guarded
@@ -206,13 +195,13 @@ def _close(generation: Generation, error: BaseException, tell_end: TellEnd) -> N
     """Finish what is still open, now that nobody else will."""
     # Where a model asks in a way of its own, nothing is known of any.
     is_known = any(run.was_asked for run in generation.runs.values())
-    for run_id, run in generation.runs.items():
+    for run in generation.runs.values():
         if run.call.is_finished:
             continue
         if run.result is not None:
             result = run.result
             told = SimpleNamespace(generations=[result.generations], llm_output=result.llm_output)
-            tell_end(told, run_id=run_id)
+            tell_end(told, run_id=run.id)
         elif isinstance(error, BudgetExceededError) or (is_known and not run.was_asked):
             run.call.drop()  # nothing was sent
         elif isinstance(error, asyncio.CancelledError):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import contextlib
+from collections import deque
 from threading import Lock
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
+
 from agentsight_tokens.faults import contained
 from agentsight_tokens.meter import OpenCall
 
-__all__ = ["OpenRuns", "Run", "ToolRuns"]
+__all__ = ["OpenRuns", "Run", "ToolRuns", "run_key"]
 
 _MOST_RUNS: Final = 10_000
 _MOST_ENDED: Final = 1_000
@@ -19,32 +21,30 @@ _LONGEST_RUN_SECONDS: Final = 6 * 3600.0
 _SECONDS_BETWEEN_LOOKS: Final = 60.0
 
 
-class Run:
+class Run(msgspec.Struct, eq=False):
     """One run of a model: its call, and what its stream has said so far."""
 
-    # Defaults stand on the class, because most runs change none of them.
-    starts = 1
+    call: OpenCall
+    id: Any = None
+    """Its id, as LangChain tells it."""
+    prompt: int = 0
+    """The identity of the prompt, which tells a repeated start from a reused run id."""
+    batch: int = 0
+    """The identity of what is shared by the runs of one request; 0 for a run of its own."""
+    starts: int = 1
     """How often its start was told: once for each time the callback was passed."""
-    is_counted_by_sibling = False
+    is_counted_by_sibling: bool = False
     """Whether its usage is part of what another run of the same request reported."""
-    has_first_token = False
-    reports = 0
+    has_first_token: bool = False
+    reports: int = 0
     """How many chunks carried a usage."""
     usage: Any = None
     """The usage of the last chunk that carried one."""
-    usage_is_cumulative = True
-    was_asked = False
+    usage_is_cumulative: bool = True
+    was_asked: bool = False
     """Whether its model was asked, as far as that can be seen; not every prompt is."""
     result: Any = None
     """The model's answer, where the run's end was not told yet."""
-
-    def __init__(self, call: OpenCall, *, prompt: int = 0, batch: int = 0) -> None:
-        self.call = call
-        self.began = time.monotonic()
-        self.prompt = prompt
-        """The identity of the prompt, which tells a repeated start from a reused run id."""
-        self.batch = batch
-        """The identity of what is shared by the runs of one request; 0 for a run of its own."""
 
     @property
     def was_streamed(self) -> bool:
@@ -77,57 +77,55 @@ class OpenRuns:
     """
 
     def __init__(self, *, most: int = _MOST_RUNS, longest: float = _LONGEST_RUN_SECONDS) -> None:
-        # By the ids' numbers, because the hash of a UUID takes longer than all the rest.
+        # By the ids' numbers, because the hash of a UUID takes longer than all the rest. What
+        # each call does is a single step of the interpreter, so that it needs no lock.
         self._runs: dict[Any, Run] = {}
         self._lock = Lock()
         self._most = most
         self._longest_seconds = longest
         self._next_look = 0.0
-        self._ended: dict[Any, None] = {}
+        self._ended: deque[Any] = deque(maxlen=_MOST_ENDED)
 
     def __len__(self) -> int:
         return len(self._runs)
 
     def get(self, run_id: UUID) -> Run | None:
         """Return an open run."""
-        return self._runs.get(_key(run_id))
+        return self._runs.get(run_key(run_id))
 
     def repeat(self, run_id: UUID, prompt: int) -> bool:
         """Note another start of an open run, and return whether it is one."""
-        run = self._runs.get(_key(run_id))
+        key = getattr(run_id, "int", run_id)
+        run = self._runs.get(key)
         if run is None:
             return False
         with self._lock:
             if run.prompt == prompt and not run.call.is_finished:
                 run.starts += 1
                 return True
-            self._runs.pop(_key(run_id), None)  # used again, and the run before never closed
+        self._runs.pop(key, None)  # used again, and the run before never closed
         _expire(run)
         return False
 
     def open(self, run_id: UUID, run: Run) -> None:
         """Add a run, and expire the oldest where there are too many or it is too old."""
-        with self._lock:
-            self._runs[_key(run_id)] = run
-            if len(self._runs) <= self._most and run.began < self._next_look:
-                return
-            self._next_look = run.began + _SECONDS_BETWEEN_LOOKS
-            expired = tuple(self._expired(run.began))
-        for each in expired:
-            _expire(each)
+        runs, began = self._runs, run.call.began
+        runs[getattr(run_id, "int", run_id)] = run
+        if len(runs) > self._most or began >= self._next_look:
+            self._next_look = began + _SECONDS_BETWEEN_LOOKS
+            self._expire_old(began)
 
     def close(self, run_id: UUID) -> Run | None:
         """Note an end, and return the run; it leaves the table with its last end."""
-        key = _key(run_id)
-        with self._lock:
-            run = self._runs.get(key)
-            if run is not None:
-                run.starts -= 1
-                if run.starts <= 0:
-                    del self._runs[key]
-                    self._ended[key] = None
-                    if len(self._ended) > _MOST_ENDED:
-                        del self._ended[next(iter(self._ended))]
+        key = getattr(run_id, "int", run_id)
+        run = self._runs.get(key)
+        if run is not None:
+            if run.starts > 1:
+                with self._lock:
+                    run.starts -= 1
+            else:
+                self._runs.pop(key, None)
+                self._ended.append(key)
         return run
 
     def has_ended(self, run_id: UUID) -> bool:
@@ -137,36 +135,44 @@ class OpenRuns:
         LangChain may tell an end twice: a stream of `astream_events(version="v3")` that is
         cancelled behind its end, for one (langchain-core 1.7).
         """
-        return _key(run_id) in self._ended
+        return run_key(run_id) in tuple(self._ended)
 
     def count_siblings(self, run: Run) -> None:
         """Mark the open runs whose usage is part of this run's."""
-        with self._lock:
-            for other in self._runs.values():
-                if other.batch == run.batch:
-                    other.is_counted_by_sibling = True
+        for other in tuple(self._runs.values()):
+            if other.batch == run.batch:
+                other.is_counted_by_sibling = True
 
     def expire_all(self) -> None:
         """Take every run out, as unreported."""
-        with self._lock:
-            runs = tuple(self._runs.values())
-            self._runs.clear()
-            self._ended.clear()
-        for run in runs:
+        runs, self._runs = self._runs, {}
+        self._ended.clear()
+        for run in tuple(runs.values()):
             _expire(run)
 
-    def _expired(self, now: float) -> Iterator[Run]:
-        while True:
-            oldest = next(iter(self._runs))
-            run = self._runs[oldest]
-            if len(self._runs) <= self._most and now - run.began < self._longest_seconds:
-                return
-            del self._runs[oldest]
-            yield run
+    def _expire_old(self, now: float) -> None:
+        expired = []
+        with self._lock:
+            while (oldest := self._oldest()) is not None:
+                run = self._runs.get(oldest)
+                is_over = len(self._runs) > self._most
+                if run is not None and not is_over and now - run.call.began < self._longest_seconds:
+                    break
+                if run is not None and self._runs.pop(oldest, None) is run:
+                    expired.append(run)
+        for each in expired:
+            _expire(each)
+
+    def _oldest(self) -> Any:
+        # Another thread may add or close one while this looks; then the next call looks again.
+        with contextlib.suppress(RuntimeError, StopIteration):
+            return next(iter(self._runs))
+        return None
 
 
-def _key(run_id: UUID) -> Any:
-    return getattr(run_id, "int", run_id)  # a program may give its runs other ids
+def run_key(run_id: Any) -> Any:
+    """Return what a run is known by: the number of its id, or whatever else a program gave it."""
+    return getattr(run_id, "int", run_id)
 
 
 def _expire(run: Run) -> None:

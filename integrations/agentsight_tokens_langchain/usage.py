@@ -91,18 +91,18 @@ def read_answer(run: Run | None, generation: Any, llm_output: Any, provider: str
     if usage is None and raw:
         found = extracted(raw, provider)
         usage = found.usage or None if found is not None else None
-    elif usage is not None and raw and "server_tool_use" in raw:
+    elif usage is not None and "server_tool_use" in raw:
         usage = _with_searches(usage, raw)
     return Answer(
-        usage=usage,
-        is_part_of_batch=usage is None and output.get("token_usage") == {},
-        model=metadata.get("model_name")
+        usage,
+        usage is None and output.get("token_usage") == {},
+        metadata.get("model_name")
         or output.get("model_name")
         or metadata.get("model")
         or output.get("model"),
-        provider=metadata.get("model_provider"),
-        response_id=_response_id(message, metadata, output),
-        service_tier=metadata.get("service_tier") or raw.get("service_tier"),
+        metadata.get("model_provider"),
+        _response_id(message, metadata, output),
+        metadata.get("service_tier") or raw.get("service_tier"),
     )
 
 
@@ -142,10 +142,11 @@ def _from_metadata(metadata: Mapping[str, Any]) -> TokenUsage:
     given, made = metadata.get("input_token_details"), metadata.get("output_token_details")
     if given:
         _add_details(counts, given, _INPUT_DETAILS)
-        # langchain-anthropic sets cache_creation to 0 where it tells the lifetimes apart.
-        by_lifetime = counts.get("cache_creation_1h_tokens", 0) + counts.pop("_5m", 0)
-        if by_lifetime > counts.get("cache_creation_tokens", 0):
-            counts["cache_creation_tokens"] = by_lifetime
+        if "_5m" in counts or "cache_creation_1h_tokens" in counts:
+            # langchain-anthropic sets cache_creation to 0 where it tells the lifetimes apart.
+            by_lifetime = counts.get("cache_creation_1h_tokens", 0) + counts.pop("_5m", 0)
+            if by_lifetime > counts.get("cache_creation_tokens", 0):
+                counts["cache_creation_tokens"] = by_lifetime
     if made:
         _add_details(counts, made, _OUTPUT_DETAILS)
     return TokenUsage(**counts)
