@@ -350,7 +350,7 @@ def test_exports_come_in_pieces(store: Store) -> None:
         assert lines == 2_500 + (export_format == "csv")
     many = (record for _ in range(10) for record in every_call(store))
     pieces = list(exported(many, "parquet"))
-    assert len(pieces) == 3
+    assert len(pieces) == 6
     assert parquet.read_table(io.BytesIO(b"".join(pieces))).num_rows == 25_000
 
 

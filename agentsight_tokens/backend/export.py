@@ -28,7 +28,7 @@ MEDIA_TYPES: Final[dict[ExportFormat, str]] = {
 }
 
 _CALLS_A_PIECE: Final = 1_000
-_CALLS_A_ROW_GROUP: Final = 20_000
+_CALLS_A_ROW_GROUP: Final = 5_000
 
 
 def exported(calls: Iterable[UsageRecord], export_format: ExportFormat) -> Iterator[bytes]:
