@@ -72,7 +72,7 @@ def population() -> list[tuple[UsageRecord, str | None]]:
     chance = random.Random(7)
     found = []
     for number in range(400):
-        facts = {name: chance.choice(values) for name, values in NAMES.items()}
+        facts: dict[str, object] = {name: chance.choice(values) for name, values in NAMES.items()}
         scope = {name: chance.choice(values) for name, values in SCOPES.items()}
         record = call(
             id=str(number),
@@ -287,10 +287,7 @@ def test_no_call_is_read_for_whole_days(
     reader = Watched(store)
     usage_by(reader, by, where=where, zone=zone)
 
-    assert [s for s in reader.statements if " FROM calls" in s] in (
-        [],
-        ["SELECT MAX(at) FROM calls"],
-    )
+    assert not [s for s in reader.statements if " FROM calls" in s]
 
 
 def test_a_naive_time_is_refused(store: Store) -> None:

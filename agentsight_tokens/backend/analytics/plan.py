@@ -124,9 +124,16 @@ def parts_of(
 
 def _end(reader: Reader, until: datetime) -> int | None:
     """Return the end of a range, or None if no call is as late: the last hours are whole then."""
-    [(latest,)] = reader.rows("SELECT MAX(at) FROM calls")
     end = microseconds(until)
-    return None if latest is not None and latest < end else end
+    [(newest,)] = reader.rows(
+        "SELECT MAX(start) FROM dimension_usage "  # noqa: S608  # our own names
+        f"WHERE dimension = '{HOURLY_DIMENSION}' AND period = 'hour'"
+    )
+    if newest is None or newest + HOUR <= end:
+        return None
+    if newest > end or reader.rows("SELECT 1 FROM calls WHERE at >= ? LIMIT 1", [end]):
+        return end
+    return None
 
 
 def _levels(
