@@ -546,6 +546,33 @@ def test_what_has_expired_counts_for_a_new_budget(store: Store) -> None:
         assert [k.used_tokens for k in budgets.status(1, budget.id).keys] == [18]
 
 
+@pytest.mark.parametrize("window", ["hour", "day", "week", "month", "total", "rolling 7d"])
+def test_retention_leaves_the_windows_that_run(store: Store, window: str) -> None:
+    """Those that were over are forgotten, and what comes late does not begin them anew."""
+    march = datetime(2026, 3, 1, tzinfo=UTC)
+    budgets = budgets_at(store, datetime(2026, 1, 10, tzinfo=UTC))
+    budget = budgets.create(1, NewBudget(name="b", window=window, token_limit=100, levels=(1.0,)))
+    early, feb, mar = (
+        call(30, at=at)
+        for at in (
+            datetime(2026, 1, 12, tzinfo=UTC),
+            datetime(2026, 2, 27, tzinfo=UTC),
+            datetime(2026, 3, 2, tzinfo=UTC),
+        )
+    )
+    store.ingest([cycle_of(early, feb, mar, key="a")])
+
+    store.expire(march)
+    store.ingest([cycle_of(call(40, at=early.at), key="b")])
+
+    left = {"total": 3 * 90 + 120, "week": 2 * 90, "rolling 7d": 2 * 90}.get(window, 90)
+    assert sum(tokens for tokens, _, _ in stored_usage(store, budget).values()) == left
+    assert len(levels_given(budgets)) == {"total": 1, "rolling 7d": 1}.get(window, 0)
+    if window == "rolling 7d":
+        status = budgets.status(1, budget.id, mar.at)
+        assert [k.used_tokens for k in status.keys] == [180]
+
+
 def test_a_linear_projection_is_told_when_there_is_enough() -> None:
     """Not in the first twentieth of a window; and when the limit will be reached."""
     start = AT.replace(hour=0, minute=0, second=0, microsecond=0)

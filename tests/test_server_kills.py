@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from agentsight_tokens.backend.budgets import Budgets, NewBudget
 from agentsight_tokens.backend.store import SQLiteStore, Store
 from agentsight_tokens.backend.store.postgres import PostgreSQLStore
 from agentsight_tokens.destinations.http import HTTPDestination
 from agentsight_tokens.errors import DestinationUnavailableError
 from tests.otlp_kit import chat, request
 from tests.postgres_kit import PostgreSQL
+from tests.records import AT
 from tests.server_kit import cycle
 from tests.server_process import ServerProcess
 from tests.store_kit import postgresql
@@ -179,8 +181,15 @@ def test_kill_9_during_ingest_of_spans(
 def test_kill_9_during_ingest(
     tmp_path: Path, database: tuple[tuple[str, ...], Callable[[], Store]]
 ) -> None:
-    """Ten times at any moment: every acknowledged cycle is there, once."""
+    """Ten times at any moment: every acknowledged cycle is there, and in each budget, once."""
     arguments, open_store = database
+    store = open_store()
+    of_windows = [
+        NewBudget(name="b", window=window, token_limit=1000, levels=(0.1, 0.5, 1.0))
+        for window in ("total", "hour", "rolling 24h")
+    ]
+    budgets = [Budgets(store, now=lambda: AT).create(1, new) for new in of_windows]
+    store.close()
     with ServerProcess(tmp_path, *arguments) as server:
         with delivering(server.url) as clients:
             for _ in range(TIMES):
@@ -193,6 +202,16 @@ def test_kill_9_during_ingest(
     store = open_store()
     assert_all_is_there_once(store, clients)
     assert clients.retries >= TIMES
+    for budget in budgets:
+        status = Budgets(store).status(1, budget.id, AT)
+        assert status is not None
+        [key] = status.keys
+        assert (key.calls, key.used_tokens) == (
+            2 * len(clients.acknowledged),
+            9 * len(clients.acknowledged),
+        )
+        alerts = Budgets(store).alerts(1, budget_id=budget.id).alerts
+        assert [alert.level for alert in alerts] == [1.0, 0.5, 0.1]
     store.close()
 
 

@@ -10,11 +10,11 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from agentsight_tokens.backend.store import Store, Transaction
+from agentsight_tokens.backend.store import Store
 from agentsight_tokens.backend.store.budget_alerts import give_alerts
 from agentsight_tokens.backend.store.budget_counting import (
+    begin_change,
     budgets_of,
-    lock_budgets,
     reached_now,
 )
 from agentsight_tokens.backend.store.budget_usage import Reads, add_usage
@@ -120,7 +120,7 @@ class Budgets:
         if since is not None:
             budget = msgspec.structs.replace(budget, counts_since=at_of(since * 1_000_000))
         with self._store.transaction() as transaction:
-            self._begin_change(transaction, project_id)
+            begin_change(transaction, self._store.dialect, project_id)
             if len(budgets_of(transaction, project_id)) >= _MOST_BUDGETS:
                 raise InvalidBudgetError(
                     f"a project has at most {_MOST_BUDGETS} budgets; one with the value '*' is "
@@ -158,7 +158,7 @@ class Budgets:
         secret = given.pop("webhook_secret", None)
         check_secret(secret)
         with self._store.transaction() as transaction:
-            self._begin_change(transaction, project_id)
+            begin_change(transaction, self._store.dialect, project_id)
             old = self._found(transaction, project_id, budget_id)
             if old is None:
                 return None
@@ -188,7 +188,7 @@ class Budgets:
         """
         budget = (project_id, budget_id)
         with self._store.transaction() as transaction:
-            self._begin_change(transaction, project_id)
+            begin_change(transaction, self._store.dialect, project_id)
             if not transaction.run("DELETE FROM budgets WHERE project_id = ? AND id = ?", budget):
                 return False
             transaction.run(
@@ -281,14 +281,6 @@ class Budgets:
         """
         return alert_page(
             self._store.of_project(project_id), limit=limit, cursor=cursor, budget_id=budget_id
-        )
-
-    def _begin_change(self, transaction: Transaction, project_id: int) -> None:
-        lock_budgets(transaction, self._store.dialect, [project_id], is_change=True)
-        transaction.run(
-            "INSERT INTO budget_versions (project_id, version) VALUES (?, 1) "
-            "ON CONFLICT (project_id) DO UPDATE SET version = budget_versions.version + 1",
-            (project_id,),
         )
 
     @staticmethod

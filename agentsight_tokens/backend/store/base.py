@@ -106,7 +106,8 @@ class Store(Reader, Protocol):
         """
         Forget the calls of all months that end before a time, and the conversations.
 
-        Sums by hour, day and month stay, and so do the ids.
+        Sums by hour, day and month stay, and so do the ids. Budgets forget the windows that were
+        over by then.
 
         Returns:
             How many calls, as nearly as the database knows.

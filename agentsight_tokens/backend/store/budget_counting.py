@@ -32,8 +32,17 @@ from .budget_usage import (
 from .dialect import Dialect
 from .server_budget import BUDGET_COLUMNS, EACH, SCOPE_COLUMNS, ServerBudget, budget_of_row
 
-__all__ = ["Counted", "Counting", "budgets_of", "lock_budgets", "reached_now"]
+__all__ = [
+    "PROJECTS_WITH_BUDGETS",
+    "Counted",
+    "Counting",
+    "begin_change",
+    "budgets_of",
+    "forget_windows",
+    "reached_now",
+]
 
+PROJECTS_WITH_BUDGETS: Final = "SELECT DISTINCT project_id FROM budgets ORDER BY project_id"
 _MICROSECONDS: Final = 1_000_000
 _LOCK: Final = 0x6167_6562 << 32
 """Added to a project: of those who count its calls, shared, and of who changes its budgets."""
@@ -60,7 +69,7 @@ class _Known(NamedTuple):
     budgets: tuple[ServerBudget, ...]
 
 
-def lock_budgets(
+def _lock(
     transaction: Transaction, dialect: Dialect, project_ids: Iterable[int], *, is_change: bool
 ) -> None:
     """
@@ -81,6 +90,47 @@ def lock_budgets(
     function = "pg_advisory_xact_lock" if is_change else "pg_advisory_xact_lock_shared"
     for project_id in sorted(project_ids):
         transaction.rows(f"SELECT {function}(?)", (_LOCK + project_id,))
+
+
+def begin_change(transaction: Transaction, dialect: Dialect, project_id: int) -> None:
+    """Begin to change a project's budgets; every server reads them anew when it has ended."""
+    _lock(transaction, dialect, [project_id], is_change=True)
+    transaction.run(
+        "INSERT INTO budget_versions (project_id, version) VALUES (?, 1) "
+        "ON CONFLICT (project_id) DO UPDATE SET version = budget_versions.version + 1",
+        (project_id,),
+    )
+
+
+def forget_windows(
+    transaction: Transaction, dialect: Dialect, project_id: int, before: datetime
+) -> None:
+    """
+    Forget the windows that were over before a time; what comes late does not begin them anew.
+
+    The window of that time is kept whole, and all that came after.
+    """
+    begin_change(transaction, dialect, project_id)
+    for budget in budgets_of(transaction, project_id):
+        since = budget.span.counts_since(int(before.timestamp()))
+        if since is None or budget.earliest is None or since <= budget.earliest:
+            continue
+        whose = (project_id, budget.id)
+        first = since * _MICROSECONDS
+        of_budget = "project_id = ? AND budget_id = ?"
+        transaction.run(
+            "UPDATE budgets SET counts_since = ? WHERE project_id = ? AND id = ?", (first, *whose)
+        )
+        transaction.run(
+            "DELETE FROM budget_usage "  # noqa: S608  # our own names
+            f"WHERE {of_budget} AND window_start >= 0 AND window_start < ?",
+            (*whose, first),
+        )
+        transaction.run(
+            f"DELETE FROM budget_usage WHERE {of_budget} AND window_start = {EVER} "  # noqa: S608  # our own names
+            f"AND key NOT IN (SELECT key FROM budget_usage WHERE {of_budget} AND window_start >= 0)",
+            (*whose, *whose),
+        )
 
 
 def budgets_of(reads: Reads, project_id: int) -> tuple[ServerBudget, ...]:
@@ -108,7 +158,7 @@ class Counting:
             What takes the calls; None if none of these projects has a budget.
         """
         ids = sorted({*project_ids})
-        lock_budgets(transaction, self._dialect, ids, is_change=False)
+        _lock(transaction, self._dialect, ids, is_change=False)
         versions = transaction.rows(
             "SELECT project_id, version FROM budget_versions "  # noqa: S608  # marks only
             f"WHERE project_id IN ({', '.join('?' * len(ids))})",

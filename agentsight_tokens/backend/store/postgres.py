@@ -18,7 +18,7 @@ from agentsight_tokens.usage import UsageRecord
 
 from .arrays import arrays
 from .base import DEFAULT_PROJECT_ID, ProjectReader
-from .budget_counting import Counting
+from .budget_counting import PROJECTS_WITH_BUDGETS, Counting, forget_windows
 from .cycle_row import CYCLE_COLUMNS, cycle_values
 from .dialect import POSTGRESQL
 from .group_commit import Batch, GroupCommit
@@ -158,6 +158,9 @@ class PostgreSQLStore:
 
     def expire(self, before: datetime) -> int:
         """Drop the partitions of all months that end before a time; see `Store.expire`."""
+        for (project_id,) in self.rows(PROJECTS_WITH_BUDGETS):
+            with self.transaction() as transaction:
+                forget_windows(transaction, POSTGRESQL, project_id, before)
         with self.transaction() as transaction:
             return expire(transaction, before)
 

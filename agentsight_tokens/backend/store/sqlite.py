@@ -20,7 +20,7 @@ from agentsight_tokens.forks import ForkGuard
 from agentsight_tokens.usage import UsageRecord
 
 from .base import DEFAULT_PROJECT_ID, ProjectReader
-from .budget_counting import Counting
+from .budget_counting import PROJECTS_WITH_BUDGETS, Counting, forget_windows
 from .cycle_row import cycle_values
 from .dialect import SQLITE
 from .group_commit import Batch, GroupCommit
@@ -168,6 +168,8 @@ class SQLiteStore:
                 (first,),
             )
             transaction.run("DELETE FROM conversations WHERE last_at < ?", (first,))
+            for (project_id,) in transaction.rows(PROJECTS_WITH_BUDGETS):
+                forget_windows(transaction, SQLITE, project_id, utc)
             return transaction.run("DELETE FROM calls WHERE at < ?", (first,))
 
     def check(self) -> None:
