@@ -37,13 +37,16 @@ same key, and never not at all.
 _AT_ONCE: Final = 4
 _ALERT: Final = ", ".join(f"alerts.{name}" for name in ALERT_COLUMNS)
 _DUE: Final = (
-    f"SELECT webhook_deliveries.number, url, attempts, webhook_secret, {_ALERT} "  # noqa: S608  # our own names
-    "FROM webhook_deliveries "
-    "JOIN alerts ON alerts.project_id = webhook_deliveries.project_id "
-    "AND alerts.id = webhook_deliveries.alert_id "
+    f"SELECT due.number, url, attempts, webhook_secret, {_ALERT} "  # noqa: S608  # our own names
+    "FROM (SELECT project_id, alert_id, number, url, attempts, due_at, ROW_NUMBER() OVER "
+    "(PARTITION BY project_id ORDER BY due_at, alert_id, number) AS turn "
+    "FROM webhook_deliveries WHERE state = 'waiting' AND due_at <= ?) AS due "
+    "JOIN alerts ON alerts.project_id = due.project_id AND alerts.id = due.alert_id "
     "JOIN budgets ON budgets.project_id = alerts.project_id AND budgets.id = alerts.budget_id "
-    "WHERE state = 'waiting' AND due_at <= ? ORDER BY due_at LIMIT ?"
+    f"WHERE turn <= {_AT_ONCE} ORDER BY turn, due_at LIMIT ?"
 )
+"""No project keeps the others waiting, however many of its receivers do not answer."""
+
 _ONE: Final = (
     "WHERE project_id = ? AND alert_id = ? AND number = ? AND state = 'waiting' AND attempts = ?"
 )
