@@ -437,15 +437,20 @@ def test_failures_that_were_paid(store: Store) -> None:
     keep(
         store,
         call(5, status="partial", cost_pico_usd=10**12),
-        call(6, status="partial", cost_pico_usd=10**12),
+        call(6, status="partial", cost_pico_usd=10**12, model="gpt-4o"),
+        call(90, model="gpt-4o"),
         call(5, status="error", cost_pico_usd=0),
-        call(5, status="error", usage=TokenUsage(), cost_pico_usd=None),
+        call(5, status="error", usage=TokenUsage(), cost_pico_usd=None, conversation="d"),
     )
 
     [failure] = found(store)["paid_failures"]
 
     assert (failure.calls, failure.tokens, failure.cost_pico_usd) == (2, 33, 2 * 10**12)
     assert failure.saving_pico_usd is None
+    assert failure.evidence == (
+        "2 calls ended with partial after the provider had billed 33 tokens. 1 of them were "
+        "followed within a minute by another call of the same conversation and model."
+    )
     assert found(store, status="error") == {}
 
 

@@ -32,6 +32,8 @@ _CACHEABLE_INPUT: Final = 1_024
 _LITTLE_READ: Final = 0.2
 _CACHE_MICROSECONDS: Final = 300 * 1_000_000
 """How long a provider keeps what it cached, by default."""
+_RETRY_MICROSECONDS: Final = 60 * 1_000_000
+"""A call that follows a failure so soon is taken as its repetition."""
 _INPUT, _READ, _WRITE, _OUTPUT = map(LEAVES.index, ("input", "cache_read", "cache_write", "output"))
 _STANDARD: Final = "COALESCE(service_tier, '') IN ('', 'default', 'standard', 'auto')"
 _TEXT: Final = (
@@ -275,26 +277,42 @@ def _report_streams(calls: _Calls) -> Iterator[Recommendation]:
 
 
 def _paid_failures(calls: _Calls) -> Iterator[Recommendation]:
-    sums = f"COUNT(*), {_TOKENS}, {_COST}"
-    for model, provider, feature, status, count, tokens, *halves in calls.grouped(
-        "model, provider, feature, status", sums, "status <> 'ok' AND cost_pico_usd > 0"
-    ):
+    for model, provider, feature, status, count, retried, tokens, *halves in _failures(calls):
+        again = (
+            f" {retried:,} of them were followed within a minute by another call of the same "
+            "conversation and model."
+            if retried
+            else ""
+        )
         yield Recommendation(
             kind="paid_failures",
             model=model,
             provider=provider,
             feature=feature,
             advice=f"look into the calls of {model or 'no model'}{_within(feature)} that "
-            f"ended with {status}: "
-            "they were paid",
+            f"ended with {status}: they were paid",
             instead=None,
             calls=count,
             tokens=tokens,
             cost_pico_usd=_whole(halves),
             saving_pico_usd=None,
             evidence=f"{_calls(count)} ended with {status} after the provider had billed "
-            f"{tokens:,} tokens.",
+            f"{tokens:,} tokens.{again}",
         )
+
+
+def _failures(calls: _Calls) -> list[tuple[Any, ...]]:
+    is_retried = f"LEAD(at) OVER turns - at <= {_RETRY_MICROSECONDS}"
+    return calls.reader.rows(
+        "WITH turns AS (SELECT model, provider, feature, status, total_tokens, embedding_tokens, "  # noqa: S608  # our own names
+        f"cost_pico_usd, CASE WHEN conversation_id <> '' AND {is_retried} THEN 1 END AS retried "
+        f"FROM calls WHERE {calls.condition} WINDOW turns AS "
+        "(PARTITION BY project_id, conversation_id, model ORDER BY at, id)) "
+        f"SELECT model, provider, feature, status, COUNT(*), COUNT(retried), {_TOKENS}, {_COST} "
+        "FROM turns WHERE status <> 'ok' AND cost_pico_usd > 0 "
+        "GROUP BY model, provider, feature, status",
+        calls.values,
+    )
 
 
 def _whole(halves: Sequence[int]) -> int:
