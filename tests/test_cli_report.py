@@ -656,3 +656,26 @@ def test_a_call_of_which_the_provider_said_nothing() -> None:
 
     assert run("calls").stdout.split()[-1] == "unreported"
     assert run("report").stdout.splitlines()[1].split()[-1] == "?"
+
+
+def test_many_columns_at_80_columns_cut_no_number() -> None:
+    """Ids and gaps give way, whatever is grouped by."""
+    keep(
+        *[
+            call(
+                number,
+                id=f"{number}",
+                model=f"a-model-with-a-long-name-{number}",
+                scope=Scope(user_id=f"somebody-{number}", feature="meeting-notes", agent="reader"),
+                usage=TokenUsage(input_tokens=172_124_912 + number, output_tokens=16_252_333),
+            )
+            for number in range(3)
+        ]
+    )
+
+    shown = run("report", "--by", "day,model,user,feature,agent", **TERMINAL).stdout
+
+    assert max(map(len, shown.splitlines())) <= 80
+    for number in ("172,124,912", "172,124,914", "516,374,739", "16,252,333", "48,756,999"):
+        assert number in shown
+    assert f"{AT:%Y-%m-%d}" in shown

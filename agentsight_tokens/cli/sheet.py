@@ -15,6 +15,7 @@ from .screen import show
 __all__ = ["Column", "print_sheet", "sheet"]
 
 _LEAST_WIDTH: Final = 12
+_TIGHTEST_WIDTH: Final = 6
 
 
 class Column(NamedTuple):
@@ -32,10 +33,9 @@ class Column(NamedTuple):
         """The width at which nothing is cut."""
         return max([len(self.title), *(cell.cell_len for cell in self.cells)])
 
-    @property
-    def least_width(self) -> int:
-        """The width below which it is of no use."""
-        return min(self.width, _LEAST_WIDTH) if self.kind == "id" else self.width
+    def least_width(self, id_width: int = _LEAST_WIDTH) -> int:
+        """Return the width below which it is of no use."""
+        return min(self.width, max(id_width, len(self.title))) if self.kind == "id" else self.width
 
 
 def print_sheet(
@@ -69,8 +69,7 @@ def sheet(
     gap: int = 2,
 ) -> Table:
     """Return the table that `print_sheet` prints; the console is made as wide as it needs."""
-    columns = _fitting(columns, console.width, gap)
-    widths = _widths(columns, console.width, gap)
+    columns, widths, gap = _arranged(columns, console.width, gap)
     console.width = max(console.width, _needed(widths, gap))
     box = SIMPLE_HEAD if console.is_terminal else None
     padding = gap - 1 if box else gap  # a box parts columns by a blank of its own
@@ -92,10 +91,23 @@ def sheet(
     return table
 
 
-def _fitting(columns: Sequence[Column], room: int, gap: int) -> list[Column]:
+def _arranged(
+    columns: Sequence[Column], room: int, gap: int
+) -> tuple[list[Column], list[int], int]:
+    """Return the columns that are shown, their widths, and the blanks between them."""
+    for narrower, id_width in ((gap, _LEAST_WIDTH), (1, _LEAST_WIDTH)):
+        fitting = _fitting(columns, room, narrower, id_width)
+        widths = _widths(fitting, room, narrower, id_width)
+        if _needed(widths, narrower) <= room:
+            return fitting, widths, narrower
+    fitting = _fitting(columns, room, 1, _TIGHTEST_WIDTH)
+    return fitting, _widths(fitting, room, 1, _TIGHTEST_WIDTH), 1
+
+
+def _fitting(columns: Sequence[Column], room: int, gap: int, id_width: int) -> list[Column]:
     """Return the columns that fit side by side."""
     kept = list(columns)
-    while _needed([column.least_width for column in kept], gap) > room:
+    while _needed([column.least_width(id_width) for column in kept], gap) > room:
         worst = max(kept, key=lambda column: column.rank)
         if not worst.rank:
             break
@@ -103,9 +115,9 @@ def _fitting(columns: Sequence[Column], room: int, gap: int) -> list[Column]:
     return kept
 
 
-def _widths(columns: Sequence[Column], room: int, gap: int) -> list[int]:
+def _widths(columns: Sequence[Column], room: int, gap: int, id_width: int) -> list[int]:
     """Share what is left of the room among the ids, the shortest first."""
-    widths = [column.least_width for column in columns]
+    widths = [column.least_width(id_width) for column in columns]
     ids = [i for i, column in enumerate(columns) if column.kind == "id"]
     ids.sort(key=lambda i: columns[i].width)
     for position, i in enumerate(ids):
