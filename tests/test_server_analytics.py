@@ -405,3 +405,21 @@ def test_cursors_open_nothing(app: Starlette, keys: dict[str, str]) -> None:
     query = f"limit=10&cursor={quote(page['next_cursor'])}"
     assert ask(app, "GET", "/v1/calls", key=keys["other"], query=query).json["rows"] == []
     assert len(ask(app, "GET", "/v1/calls", key=keys["own"], query=query).json["rows"]) == 3
+
+
+ODD_TEXTS = ["a\0b", "%s ?", "\\'\";--", "\U0001d54f" * 2_000, "\ufffe"]
+TEXT_FIELDS = ["conversation_id", "user_id", "tag", "model"]
+
+
+@pytest.mark.parametrize("endpoint", SELECTING, ids=named)
+def test_no_text_breaks_a_question(app: Starlette, endpoint: Endpoint) -> None:
+    """Whatever a name holds, it is compared and nothing else: nobody has it."""
+    texts = [
+        *({field: text} for field in TEXT_FIELDS for text in ODD_TEXTS),
+        dict.fromkeys(TEXT_FIELDS, ODD_TEXTS[0]),
+    ]
+    for query in texts:
+        answer = get(app, endpoint.path, **query)
+
+        assert answer.status == 200, (query, answer.body)
+        assert b"trip/1" not in answer.body
