@@ -17,6 +17,8 @@ from agentsight_tokens import __version__
 from agentsight_tokens.cli.app import app
 
 COMMAND = Path(sys.executable).parent / "agentsight-tokens"
+FROZEN = Path(__file__).parent / "recorded" / "command_line.txt"
+"""A line for each command: `outbox dead list: --format ...`."""
 
 
 def commands(group: Any = None, path: str = "") -> Iterator[str]:
@@ -41,6 +43,22 @@ def test_the_version() -> None:
 
     assert done.exit_code == 0
     assert done.stdout.startswith(f"agentsight-tokens {__version__} (Python 3.")
+
+
+def options(path: str) -> set[str]:
+    """Return the options of a command, as scripts write them."""
+    command = typer.main.get_command(app)
+    for name in path.split():
+        command = command.commands[name]
+    return {name for each in command.params for name in each.opts if name.startswith("-")}
+
+
+def test_what_scripts_are_written_with_stays() -> None:
+    """Every command and option that has ever been released is still there."""
+    for line in FROZEN.read_text().splitlines():
+        path, _, frozen = line.partition(":")
+        assert path in {*commands()}, path
+        assert options(path) >= {*frozen.split()}, path
 
 
 @pytest.mark.parametrize("command", [*commands()])
