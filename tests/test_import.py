@@ -452,3 +452,57 @@ def test_one_object_over_many_lines_is_one_row(desk: Desk) -> None:
     path = desk.file(json.dumps(CHAT, indent=2).encode(), "one.json")
 
     assert desk.run(path).calls == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "row", "reason"),
+    [
+        ("litellm", {k: v for k, v in SPEND.items() if k != "request_id"}, "no request_id"),
+        ("litellm", SPEND | {"startTime": "", "endTime": None}, "neither endTime nor startTime"),
+        ("litellm", SPEND | {"metadata": "{no", "prompt_tokens": "-3"}, "prompt_tokens"),
+        ("litellm", SPEND | {"endTime": True}, "no time"),
+        ("langfuse", OBSERVATION | {"id": ""}, "no id"),
+        ("langfuse", OBSERVATION | {"startTime": None, "endTime": None}, "neither endTime"),
+        ("langfuse", OBSERVATION | {"usageDetails": {"input": "few"}}, "input must be"),
+        ("langfuse", OBSERVATION | {"usageDetails": {"input": 1.5}}, "input must be"),
+        ("responses", CHAT | {"created": 10**30}, "no time"),
+    ],
+)
+def test_rows_that_lack_something_are_set_aside(
+    desk: Desk, form: str, row: dict[str, Any], reason: str
+) -> None:
+    """Each with what it lacks."""
+    summary = desk.run(desk.file(lines(row)), form)
+
+    assert (summary.calls, summary.set_aside) == (0, 1)
+    assert reason in summary.faults[0]
+
+
+def test_odd_ways_of_writing_are_read(desk: Desk) -> None:
+    """A byte-order mark, times as numbers in texts, tags that are none, numbers that are none."""
+    odd = {"timestamp": "1763712000.5", "latency_ms": "slow", "tags": "[x", "duration_s": True}
+    asked = {"request": {"body": {"model": "m", "user": "ann"}}}
+    spend = SPEND | {"request_tags": "[x", "custom_llm_provider": None, "metadata": 3}
+    body = {k: v for k, v in CHAT.items() if k != "model"}
+    desk.run(desk.file(b"\xef\xbb\xbf" + lines({**odd, **asked, "response": body})))
+    desk.run(desk.file(lines(spend), "spend.jsonl"))
+
+    first, second = desk.calls()
+    assert (first.model, first.scope.user_id, first.scope.tags) == ("m", "ann", ())
+    assert (first.at.microsecond, first.duration_seconds) == (500_000, None)
+    assert (second.model, second.provider, second.input_tokens) == ("openai/gpt-4o", None, 100)
+
+
+def test_a_cycle_that_is_refused_whole(desk: Desk) -> None:
+    """Each of its rows is set aside."""
+
+    class Rejecting:
+        identity = "rejecting"
+
+        def deliver(self, cycles: Sequence[Cycle]) -> Sequence[Outcome]:
+            return [Outcome(is_accepted=False, reason="no")] * len(cycles)
+
+    desk.destination = Rejecting()
+    summary = desk.run(desk.file(many(2)))
+
+    assert (summary.calls, summary.faults) == (0, ["1: no", "2: no"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,27 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    SimpleSpanProcessor,
+    SpanExportResult,
+)
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agentsight_tokens.backend.app import create_app
+from agentsight_tokens.backend.otlp import Meter, Settling, spans_in_json, take_spans
+from agentsight_tokens.backend.otlp.trace_log import TraceLog
 from agentsight_tokens.backend.store import SQLiteStore
+from agentsight_tokens.config import TokenConfig
 from agentsight_tokens.destinations.otlp import OTLPSpansDestination
-from tests.otlp_kit import TRACE, as_json, chat, pairs, post, request, span
+from agentsight_tokens.pricing import CostEstimator
+from tests.otlp_kit import TRACE, as_json, chat, pairs, post, request, span, total
 from tests.records import AT, call
 from tests.server_kit import ask
 from tests.server_process import ServerProcess
 
 PROTOBUF = "application/x-protobuf"
+METER = Meter(CostEstimator(), TokenConfig())
 
 
 @pytest.fixture
@@ -54,8 +64,6 @@ def spans_of_sdk(**attributes: Any) -> ExportTraceServiceRequest:
     """Return a request as the SDK's exporter encodes it."""
     memory = InMemorySpanExporter()
     provider = TracerProvider(resource=Resource({"deployment.environment.name": "staging"}))
-    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-
     provider.add_span_processor(SimpleSpanProcessor(memory))
     with provider.get_tracer("test").start_as_current_span("chat gpt-4o") as span:
         span.set_attributes(attributes)
@@ -316,3 +324,54 @@ def test_json_that_is_no_request_is_refused_whole(store: SQLiteStore, body: obje
     """Nothing of it is stored."""
     assert post(create_app(store), json.dumps(body).encode()).status == 400
     assert totals(store) == (0, 0, 0)
+
+
+def test_events_are_read_in_protobuf(store: SQLiteStore) -> None:
+    """When the first token came, and which exception ended the call."""
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(resource=Resource({}))
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    with pytest.raises(KeyError), provider.get_tracer("t").start_as_current_span("c") as each:
+        each.set_attributes({**ATTRIBUTES, "gen_ai.usage.cost": True})
+        each.add_event("First Token Stream Event")
+        each.add_event("another", {"exception.type": "X"})
+        raise KeyError
+    body = encode_spans(memory.get_finished_spans()).SerializeToString()
+    post(create_app(store), body, kind=PROTOBUF)
+
+    [(status, error, first)] = store.rows(
+        "SELECT status, error_type, time_to_first_token_seconds FROM calls"
+    )
+    assert (status, error) == ("error", "KeyError")
+    assert 0 <= first < 60
+
+
+def test_totals_are_settled_while_the_server_runs(tmp_path: Path) -> None:
+    """What has waited for its time when the server begins is stored at once."""
+    with SQLiteStore(tmp_path / "store.db") as store:
+        long_ago = TraceLog(store, clock=lambda: 1_000_000.0)
+        take_spans(store, spans_in_json(request(total(9, 12))), METER, log=long_ago)
+        settling = Settling(store)
+        settling.start()
+        deadline = time.monotonic() + 30
+        while totals(store) == (0, 0, 0) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        settling.stop()
+
+        assert totals(store) == (1, 12, 24)
+
+
+def test_a_store_that_is_away_is_settled_later(
+    store: SQLiteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says so, and the thread goes on."""
+    with store.transaction() as transaction:
+        transaction.run("ALTER TABLE held_totals RENAME TO elsewhere")
+    settling = Settling(store)
+    settling.start()
+    deadline = time.monotonic() + 30
+    while "not settled" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.01)
+    settling.stop()
+
+    assert "totals are not settled, it is tried again" in caplog.text

@@ -11,13 +11,21 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
-
 from agentsight_tokens.errors import InvalidCountError
 from agentsight_tokens.extract import langfuse_usage
 from agentsight_tokens.usage import Operation, TokenUsage, UsageRecord
 
-from .row import Call, Defaults, RowError, SkippedRow, object_in, record_id, text_in, time_in
+from .row import (
+    Call,
+    Defaults,
+    RowError,
+    SkippedRow,
+    object_in,
+    record_id,
+    tags_in,
+    text_in,
+    time_in,
+)
 from .timing import seconds_between
 
 __all__ = ["is_langfuse_export", "langfuse_call"]
@@ -72,7 +80,7 @@ def langfuse_call(row: Mapping[str, Any], defaults: Defaults) -> Call:
             session_id=text_in(row, "session_id"),
             user_id=text_in(row, "user_id"),
             feature=text_in(row, "trace_name"),
-            tags=_tags(row.get("tags") or row.get("trace_tags")),
+            tags=tags_in(row, "tags", "trace_tags"),
         ),
         model=text_in(row, "model", "provided_model_name"),
         provider=defaults.provider,
@@ -100,12 +108,3 @@ def _usage(row: Mapping[str, Any]) -> TokenUsage | None:
         return langfuse_usage(counts) or None
     except InvalidCountError as error:
         raise RowError(str(error)) from None
-
-
-def _tags(value: object) -> tuple[str, ...]:
-    if isinstance(value, str) and value.startswith("["):
-        try:
-            value = msgspec.json.decode(value)
-        except msgspec.DecodeError:
-            return ()
-    return tuple(map(str, value)) if isinstance(value, list) else ()

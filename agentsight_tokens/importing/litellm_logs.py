@@ -10,13 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
-
 from agentsight_tokens.errors import InvalidCountError
 from agentsight_tokens.extract import PROVIDER_NAMES, openai_usage
 from agentsight_tokens.usage import Operation, TokenUsage, UsageRecord, checked_count
 
-from .row import Call, Defaults, RowError, SkippedRow, object_in, record_id, text_in, time_in
+from .row import (
+    Call,
+    Defaults,
+    RowError,
+    SkippedRow,
+    object_in,
+    record_id,
+    tags_in,
+    text_in,
+    time_in,
+)
 from .timing import seconds_between
 
 __all__ = ["is_litellm_log", "litellm_call"]
@@ -69,7 +77,7 @@ def litellm_call(row: Mapping[str, Any], defaults: Defaults) -> Call:
             session_id=text_in(row, "session_id"),
             user_id=text_in(row, "end_user", "user"),
             org_id=text_in(row, "organization_id", "team_id"),
-            tags=_tags(row.get("request_tags")),
+            tags=tags_in(row, "request_tags"),
         ),
         model=_model(text_in(row, "model"), provider),
         provider=PROVIDER_NAMES.get(provider, provider) if provider else None,
@@ -119,12 +127,3 @@ def _model(model: str | None, provider: str | None) -> str | None:
     if model is not None and provider is not None:
         return model.removeprefix(f"{provider}/")
     return model
-
-
-def _tags(value: object) -> tuple[str, ...]:
-    if isinstance(value, str) and value.startswith("["):
-        try:
-            value = msgspec.json.decode(value)
-        except msgspec.DecodeError:
-            return ()
-    return tuple(map(str, value)) if isinstance(value, list) else ()

@@ -15,7 +15,17 @@ from agentsight_tokens.errors import InvalidCountError, UnknownResponseError
 from agentsight_tokens.extract import Extracted, extract_usage
 from agentsight_tokens.usage import STATED_BY_PROVIDER, TokenUsage, UsageRecord, pico_usd
 
-from .row import Call, Defaults, RowError, SkippedRow, number_in, record_id, text_in, time_in
+from .row import (
+    Call,
+    Defaults,
+    RowError,
+    SkippedRow,
+    number_in,
+    record_id,
+    tags_in,
+    text_in,
+    time_in,
+)
 
 __all__ = ["is_response_log", "response_call"]
 
@@ -90,7 +100,6 @@ def _record(  # noqa: PLR0913  # what was found where
     user = text_in(row, "user_id", "user") or text_in(asked, "user", "safety_identifier")
     if user is None and isinstance(metadata, dict):
         user = text_in(metadata, "user_id")
-    tags = row.get("tags")
     return UsageRecord(
         id=record_id(at, "response", *known),
         at=at,
@@ -102,7 +111,7 @@ def _record(  # noqa: PLR0913  # what was found where
             org_id=text_in(row, "org_id", "organization", "organization_id"),
             agent=text_in(row, "agent"),
             feature=text_in(row, "feature"),
-            tags=tuple(map(str, tags)) if isinstance(tags, list) else (),
+            tags=tags_in(row, "tags"),
         ),
         model=model,
         provider=found.provider,

@@ -19,6 +19,7 @@ __all__ = [
     "number_in",
     "object_in",
     "record_id",
+    "tags_in",
     "text_in",
     "time_in",
 ]
@@ -145,3 +146,17 @@ def object_in(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
         if isinstance(value, dict) and value:
             return value
     return {}
+
+
+def tags_in(row: Mapping[str, Any], *names: str) -> tuple[str, ...]:
+    """Return the first of the lists that is there, also where it is JSON in a text."""
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, str) and value.startswith("["):
+            try:
+                value = msgspec.json.decode(value)
+            except msgspec.DecodeError:
+                continue
+        if isinstance(value, list) and value:
+            return tuple(map(str, value))
+    return ()

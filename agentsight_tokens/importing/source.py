@@ -170,7 +170,7 @@ def _lines(file: io.BufferedReader, after: int, offset: int) -> Iterator[Row]:
         number += 1
         end += len(line)
         if line.strip():
-            fields, fault = _fields(line)
+            fields, fault = _fields(line.removeprefix(b"\xef\xbb\xbf"))
             yield Row(number, line.decode("utf-8", "replace").rstrip("\r\n"), fields, fault, end)
 
 
