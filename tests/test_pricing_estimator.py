@@ -432,3 +432,15 @@ def test_a_host_that_makes_names_up_does_not_fill_the_memory(
         estimator.line(f"invented-{number}")
 
     assert len(estimator._book._lines) <= 3
+
+
+def test_names_that_are_made_up_fill_no_memory() -> None:
+    """After a thousand models without a price, no more are warned of."""
+    estimator = CostEstimator()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for number in range(1100):
+            estimator.estimate(1, 1, f"nobody-knows-{number}")
+
+    assert len(caught) == 1000
+    assert len(estimator._warned) == 1000

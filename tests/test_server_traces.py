@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -375,3 +377,16 @@ def test_a_store_that_is_away_is_settled_later(
     settling.stop()
 
     assert "totals are not settled, it is tried again" in caplog.text
+
+
+def test_warnings_are_lines_of_the_log(tmp_path: Path) -> None:
+    """A model without a price is told in JSON, as everything on stderr is."""
+    code = (
+        "import sys, warnings; from agentsight_tokens.backend.logs import write_logs; "
+        "write_logs(None); warnings.warn('no price', UserWarning)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    [line] = done.stderr.splitlines()
+    assert json.loads(line)["logger"] == "py.warnings"
+    assert "no price" in json.loads(line)["message"]

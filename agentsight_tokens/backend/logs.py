@@ -40,8 +40,14 @@ def write_logs(level: str | None) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONFormatter())
+    logging.captureWarnings(capture=True)
     # What the pool of connections cannot do, the store's own errors tell.
-    levels = {_OURS: level or "INFO", "uvicorn": "WARNING", "psycopg": "CRITICAL"}
+    levels = {
+        _OURS: level or "INFO",
+        "py.warnings": "WARNING",
+        "uvicorn": "WARNING",
+        "psycopg": "CRITICAL",
+    }
     for name, its_level in levels.items():
         logger = logging.getLogger(name)
         logger.handlers = [handler]

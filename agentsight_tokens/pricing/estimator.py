@@ -32,6 +32,8 @@ __all__ = ["CostEstimator"]
 
 _NO_MODEL: Final = "a call names no model, so that it has no price"
 _LEVELS_TO_THE_CALLER: Final = 5
+_MOST_WARNINGS: Final = 1000
+"""A server prices what its clients name, and they may make names up."""
 
 
 class CostEstimator:
@@ -279,7 +281,7 @@ class CostEstimator:
 
     def _warn_once(self, category: type[Warning], model: str, message: str) -> None:
         mark = (category.__name__, model)
-        if mark not in self._warned:
+        if mark not in self._warned and len(self._warned) < _MOST_WARNINGS:
             self._warned.add(mark)
             warn(message, category, levels=_LEVELS_TO_THE_CALLER)
 
