@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -90,9 +91,9 @@ def test_what_is_not_known_is_no_zero(store: Store) -> None:
     text = text_of(Visitor(create_app(store)).get("/"))
 
     assert "Spend unpriced" in text
-    assert "12 tokens of 2 calls have no known price" in text
-    assert "never said what 1 calls used" in text
-    assert "The tokens of 1 calls were counted by us" in text
+    assert "12 tokens of 2 calls have no known price, and are not in the spend" in text
+    assert "never said what 1 call used" in text
+    assert "The tokens of 1 call were counted by us" in text
     assert "in-house unpriced" in text
     assert "silent unreported" in text
 
@@ -108,6 +109,24 @@ def test_the_span_before_is_as_long(store: Store) -> None:
     assert "+50.0% vs. the 7 days before" in text_of(answer)
     assert "2 USD the 7 days before" in titles_of(answer)
     assert "vs. " not in text_of(visitor.get("/?range=all"))
+
+
+def test_all_time_has_every_month(store: Store) -> None:
+    """Those without calls too, over the turn of a year; an empty selection has none."""
+    ingest(store, call(1, at=datetime(2024, 11, 5, tzinfo=timezone.utc)))
+    ingest(store, call(1, at=datetime(2025, 2, 5, tzinfo=timezone.utc)))
+    visitor = Visitor(create_app(store))
+
+    html = visitor.get("/?range=all").body.decode()
+
+    assert re.findall(r'<th scope="row">([\d-]+)</th>', html) == [
+        "2024-11",
+        "2024-12",
+        "2025-01",
+        "2025-02",
+    ]
+    assert "over all time" in html
+    assert "No calls in this selection" in text_of(visitor.get("/?range=all&model=x"))
 
 
 def test_nothing_says_what_to_do(store: Store) -> None:

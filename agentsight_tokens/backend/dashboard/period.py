@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from agentsight_tokens.backend.problem import Problem
 
-__all__ = ["CUSTOM", "PRESETS", "Period", "period_of", "steps_between", "zone_of"]
+__all__ = ["CUSTOM", "PRESETS", "Period", "months_of", "period_of", "steps_between", "zone_of"]
 
 CUSTOM: Final = "custom"
 PRESETS: Final[dict[str, str]] = {
@@ -25,6 +25,7 @@ PRESETS: Final[dict[str, str]] = {
 }
 _DAYS: Final = {"7d": 7, "30d": 30, "90d": 90}
 _EARLIEST, _LATEST = date(2000, 1, 1), date(2199, 12, 31)
+_DECEMBER: Final = 12
 _LONGEST: Final = ((2, "hour"), (100, "day"), (400, "week"), (4000, "month"))
 """Up to so many days a span is drawn in these steps."""
 
@@ -127,6 +128,19 @@ def _begin(name: str, today: date, now: datetime, zone: tzinfo) -> datetime | No
     if name in _DAYS:
         return _midnight(today - timedelta(days=_DAYS[name] - 1), zone)
     return _midnight(date(today.year - (name == "12m"), today.month, 1), zone)
+
+
+def months_of(names: Iterable[str]) -> list[str]:
+    """Return all months from the first to the last one of some."""
+    known = sorted(name for name in names if name)
+    if not known:
+        return []
+    year, month = map(int, known[0].split("-"))
+    months = [known[0]]
+    while months[-1] < known[-1]:
+        year, month = (year, month + 1) if month < _DECEMBER else (year + 1, 1)
+        months.append(f"{year:04}-{month:02}")
+    return months
 
 
 def steps_between(step: str, since: datetime, until: datetime, zone: tzinfo) -> list[str]:

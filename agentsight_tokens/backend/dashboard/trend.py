@@ -9,6 +9,7 @@ from agentsight_tokens.backend.analytics import UsageReport
 from agentsight_tokens.summary import UsageSummary
 
 from .figures import Figure, cost_of, count, decimals_of, money, plain_usd
+from .period import months_of
 
 __all__ = ["METRICS", "Chart", "Metric", "Series", "chart_of"]
 
@@ -64,7 +65,7 @@ def chart_of(report: UsageReport, metric: str, *, step: str, steps: Sequence[str
         report: By a dimension of time, and by another one.
         metric: One of `METRICS`.
         step: The dimension of time, for the title.
-        steps: All steps, those without usage too; those of the report if there are none.
+        steps: All steps, those without usage too; all months of the report if there are none.
     """
     value = METRICS[metric].value
     numbers: dict[str, dict[str, int]] = {}
@@ -72,7 +73,7 @@ def chart_of(report: UsageReport, metric: str, *, step: str, steps: Sequence[str
         of_name = numbers.setdefault(name or _NO_NAME, {})
         of_name[at or ""] = of_name.get(at or "", 0) + value(usage)
     names = sorted(numbers, key=lambda name: -sum(numbers[name].values()))
-    steps = steps or sorted({at for of_name in numbers.values() for at in of_name})
+    steps = steps or months_of({at for of_name in numbers.values() for at in of_name})
     rows = {name: [numbers[name].get(at, 0) for at in steps] for name in names}
     if len(names) > _MOST_SERIES + 1:
         rest = [rows.pop(name) for name in names[_MOST_SERIES:]]
