@@ -6,19 +6,21 @@ import hmac
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from agentsight_tokens import Scope
 from agentsight_tokens.backend.budgets import Alert, BudgetChange, Budgets, NewBudget
-from agentsight_tokens.backend.store import Store
+from agentsight_tokens.backend.store import SQLiteStore, Store
 from agentsight_tokens.backend.webhooks import Courier, post
 from agentsight_tokens.backend.webhooks.post import is_public
 from agentsight_tokens.budgets.webhook import WebhookMessage
@@ -156,7 +158,7 @@ def test_the_receiver_may_ask_to_wait(
 ) -> None:
     """Seconds or a date, an hour at most; what cannot be read does not matter."""
     date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=100), usegmt=True)
-    for text in ("40", date, "999999", "soon"):
+    for text in ("40", date, "9" * 400, "Mon, 01 Jan 99999999999 00:00:00 GMT"):
         webhook.behaviours.append(status(429, Retry_After=text))
     give_alert(store, webhook.url)
     waits = []
@@ -260,9 +262,10 @@ def test_the_servers_own_network_is_not_asked(
     assert webhook.received == []
 
 
-def test_a_name_that_is_not_found_is_tried_again(store: Store, courier: Courier) -> None:
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 64 + ".example"])
+def test_a_name_that_is_not_found_is_tried_again(store: Store, courier: Courier, host: str) -> None:
     """The name server may be away."""
-    give_alert(store, "https://no-such-host.invalid/x")
+    give_alert(store, f"https://{host}/x")
 
     courier.deliver_due()
 
@@ -355,6 +358,52 @@ def test_a_new_secret_signs_what_waits(store: Store, webhook: Webhook, courier: 
     assert changed is not None
     assert not changed.is_signed
     assert "AgentSight-Signature" not in webhook.received[0].headers
+
+
+def test_what_nobody_has_expected_ends_no_courier(
+    store: Store, webhook: Webhook, courier: Courier, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and tried again."""
+    give_alert(store, webhook.url)
+    with store.transaction() as transaction:
+        transaction.run("UPDATE webhook_deliveries SET url = 'gopher://x/'")
+
+    courier.deliver_due()
+
+    [delivery] = told(store).deliveries
+    assert (delivery.state, delivery.error) == ("waiting", "the delivery failed: KeyError")
+    assert "an alert was not delivered" in caplog.text
+
+
+def test_the_thread_outlives_an_outage_of_the_store(webhook: Webhook, tmp_path: Path) -> None:
+    """It says so, and delivers when the store is back."""
+    outcomes: list[str] = []
+
+    class Away(SQLiteStore):
+        failures = 1
+
+        def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+            if self.failures and "webhook_deliveries" in statement:
+                self.failures -= 1
+                raise OSError("away")
+            return super().rows(statement, values)
+
+    with Away(tmp_path / "store.db") as away:
+        courier = Courier(away, allow_private=True, on_outcome=outcomes.append)
+        courier.start()
+        try:
+            give_alert(away, webhook.url)
+            deadline = time.monotonic() + 20
+            while not outcomes and time.monotonic() < deadline:
+                time.sleep(0.01)
+        finally:
+            courier.stop()
+        give_alert(away, webhook.url)
+        stopped = courier.deliver_due()
+
+    assert outcomes == ["delivered"]
+    assert stopped == 1
+    assert len(webhook.received) == 1
 
 
 def test_the_thread_delivers_and_ends(store: Store, webhook: Webhook) -> None:

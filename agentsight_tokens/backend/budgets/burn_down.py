@@ -75,7 +75,7 @@ def burn_down(
     span = budget.span.span(int(now.timestamp()))
     points: list[tuple[datetime, BudgetUsage]]
     if budget.span.period == "rolling":
-        points = list(_sliding(reader, budget, whose, now))
+        points = [*_sliding(reader, budget, whose, now)] or [(now, BudgetUsage())]
     else:
         start = None if span is None else at_of(span.start * _MICROSECONDS)
         points = [] if start is None else [(start, BudgetUsage())]

@@ -61,10 +61,10 @@ def stored_usage(
         for key, usage in _of_window(reader, budget, until):
             sums.put(project_id, budget, key, at, usage)
         since = until
-        if until is None:
-            return sums
-    for key, at, usage in _by_step(reader, budget, since):
-        sums.put(project_id, budget, key, at, usage)
+    step = budget.span.step_seconds
+    if step is not None and since is not None:
+        for key, at, usage in _by_step(reader, budget, since, step):
+            sums.put(project_id, budget, key, at, usage)
     return sums
 
 
@@ -95,12 +95,9 @@ def _of_window(
 
 
 def _by_step(
-    reader: ProjectReader, budget: ServerBudget, since: datetime | None
+    reader: ProjectReader, budget: ServerBudget, since: datetime, step: int
 ) -> list[tuple[str, int, BudgetUsage]]:
     """Return usage by key and by a moment of the window or slice in which it is."""
-    step = budget.span.step_seconds
-    if step is None or since is None:
-        return []
     condition, values = "at >= ?", list[object]([microseconds(since)])
     if budget.column is not None and budget.value != EACH:
         condition += f" AND {budget.column} = ?"

@@ -146,7 +146,13 @@ class Courier:
             signed_at=int(self._now().timestamp()),
             facts={"budget": due.alert.budget_name},
         )
-        failure = post(message, allow_private=self._allow_private, timeout_seconds=_POST_SECONDS)
+        try:
+            failure = post(
+                message, allow_private=self._allow_private, timeout_seconds=_POST_SECONDS
+            )
+        except Exception as error:  # no receiver may end the delivery to all others
+            _logger.exception("an alert was not delivered")
+            failure = PostFailure(f"the delivery failed: {type(error).__name__}")
         now = self._now()
         outcome, values = _outcome(due, failure, now)
         if failure is not None:

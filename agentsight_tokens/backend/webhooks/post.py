@@ -58,7 +58,7 @@ def post(
     """
     try:
         address = _address_of(message.url, allow_private=allow_private)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for what no host can be called
         return PostFailure(f"the host was not found: {error}")
     if isinstance(address, PostFailure):
         return address
@@ -178,11 +178,11 @@ def _retry_after(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        seconds = float(int(text))
+        seconds: float = min(int(text), _LONGEST_WAIT_SECONDS)
     except ValueError:
         try:
             at = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError, TypeError):
             return None
         if at.tzinfo is None:
             at = at.replace(tzinfo=timezone.utc)
