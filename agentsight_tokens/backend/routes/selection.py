@@ -149,7 +149,10 @@ def _read(text: str, zone: tzinfo) -> datetime:
     if len(text) == len("2026-01-31"):
         day = date.fromisoformat(text)
         return datetime(day.year, day.month, day.day, tzinfo=zone)
-    at = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1] in "zZ" else text)
+    try:
+        at = msgspec.convert(text, datetime)
+    except msgspec.ValidationError:  # it wants seconds; Python 3.10 wants other digits of them
+        at = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1] in "zZ" else text)
     if at.tzinfo is None:
         raise ValueError
     return at
