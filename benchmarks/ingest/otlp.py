@@ -160,7 +160,7 @@ def memory_mb(pid: int) -> float:
 
 
 def await_ready(port: int, path: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 180
+    until = time.monotonic() + 400
     while time.monotonic() < until:
         assert process.poll() is None, f"it ended with {process.returncode}"
         try:

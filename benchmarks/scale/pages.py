@@ -1,12 +1,15 @@
-"""
+r"""
 How long the server takes for every page and every named query, of a store that is large.
 
-Asks a server over a connection that is kept, one request after another, and prints the median and
-the 95th percentile in milliseconds, from the request to the last byte of the answer.
+Asks a server over a connection that is kept, one request after another, and prints the first time,
+the median and the 95th percentile in milliseconds, from the request to the last byte of the
+answer, and the processor time of a request in the server and in the processes of PostgreSQL: what
+is above it was spent waiting for the disk, or for a processor that was busy with something else.
 
     agentsight-tokens db seed --calls 10000000 --data-dir /tmp/large
     python benchmarks/scale/pages.py --database-url sqlite:////tmp/large/store.db [--requests 10]
-    python benchmarks/scale/pages.py --database-url postgresql://localhost/large
+    python benchmarks/scale/pages.py --database-url postgresql://localhost/large \
+        --database-pid "$(head -1 /var/lib/postgresql/15/main/postmaster.pid)"
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -77,19 +81,34 @@ class Client:
         return answer.status, body, (time.perf_counter() - began) * 1000
 
 
-def measure(client: Client, path: str, requests: int) -> float:
+def processor_ms(pids: list[int]) -> float:
+    """Return the processor time of processes and of those that they have begun."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ticks += int(processor_ms(list(map(int, children))) * os.sysconf("SC_CLK_TCK") / 1000)
+    return ticks * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+def measure(client: Client, path: str, requests: int, pids: list[int]) -> float:
     """Print how long a path takes; return the median."""
     status, body, first = client.get(path)
     if status != 200:
         print(f"{path:<58}{status:>8} {body[:60]!r}")
         return 0.0
-    # What takes long is not asked so often.
-    count = requests if first < 2_000 else 2
-    times = sorted(client.get(path)[2] for _ in range(count))
+    before = processor_ms(pids)
+    times = sorted(client.get(path)[2] for _ in range(requests))
+    used = (processor_ms(pids) - before) / requests
     median = statistics.median(times)
     late = times[min(len(times) - 1, round(0.95 * len(times)))]
     mark = "  above" if median > LIMIT_MS else ""
-    print(f"{path:<58}{first:>8,.0f}{median:>8,.0f}{late:>8,.0f}{len(body) / 1e3:>9,.0f}{mark}")
+    print(
+        f"{path:<58}{first:>7,.0f}{median:>7,.0f}{late:>7,.0f}{used:>7,.0f}"
+        f"{len(body) / 1e3:>8,.0f}{mark}",
+        flush=True,
+    )
     return median
 
 
@@ -97,6 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database-url", required=True)
     parser.add_argument("--requests", type=int, default=10)
+    parser.add_argument("--database-pid", type=int, help="Of PostgreSQL's first process.")
     parser.add_argument("--only", help="Paths that have this in them.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
@@ -114,9 +134,10 @@ def main() -> None:
                 *QUERIES,
                 f"/v1/conversations/{largest}",
             )
-            print(f"{'path':<58}{'first':>8}{'p50':>8}{'p95':>8}{'kB':>9}")
+            print(f"{'path':<58}{'first':>7}{'p50':>7}{'p95':>7}{'CPU':>7}{'kB':>8}")
+            pids = [server.pid, *([given.database_pid] if given.database_pid else [])]
             found = [
-                measure(client, path, given.requests)
+                measure(client, path, given.requests, pids)
                 for path in paths
                 if given.only is None or given.only in path
             ]

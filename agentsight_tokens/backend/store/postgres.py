@@ -271,7 +271,9 @@ def _adding(table: str, columns: tuple[str, ...]) -> bytes:
 def _bounding(seconds: float) -> Callable[[_Connection], None]:
     def bound(connection: _Connection) -> None:
         connection.execute(
-            "SELECT set_config('statement_timeout', %s, false)", (f"{seconds * 1000:.0f}ms",)
+            # No query is so long that what compiling it costs comes back.
+            "SELECT set_config('statement_timeout', %s, false), set_config('jit', 'off', false)",
+            (f"{seconds * 1000:.0f}ms",),
         )
 
     return bound
