@@ -120,6 +120,18 @@ def test_recommendations_come_with_their_evidence(store: Store, visitor: Visitor
         assert " ".join(each.evidence.split()) in text
 
 
+def test_expensive_operations_come_afterwards(store: Store, visitor: Visitor) -> None:
+    """The browser asks for them when it has the page."""
+    assert "/insights/costly?model=gpt-4o" in visitor.get("/insights?model=gpt-4o").body.decode()
+    assert "No call of this selection" in text_of(visitor.get("/insights/costly"))
+    ingest(store, day(1, 4), day(2, 8))
+
+    text = text_of(visitor.get("/insights/costly"))
+
+    assert "search none none gpt-4o 2 $6.00 $12.00" in text
+    assert visitor.get("/insights/costly?range=x").status == 400
+
+
 def test_speed_and_caches_are_the_analytics(store: Store, visitor: Visitor) -> None:
     """By model; what no call has told is a dash."""
     ingest(store, *(day(ago, 1, duration_seconds=1 + ago / 10) for ago in range(1, 20)))

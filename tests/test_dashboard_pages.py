@@ -20,12 +20,17 @@ from agentsight_tokens.backend.accounts import Accounts
 from agentsight_tokens.backend.analytics import usage_by
 from agentsight_tokens.backend.app import create_app
 from agentsight_tokens.backend.store import SQLiteStore, Store
+from agentsight_tokens.backend.store.postgres import PostgreSQLStore
 from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.testing import LoopbackProvider
 from tests.dashboard_kit import Visitor, text_of, titles_of, values_of
 from tests.openai_kit import asking
+from tests.postgres_kit import PostgreSQL
 from tests.records import call
 from tests.server_kit import Answer, ask
+from tests.store_kit import postgresql
+
+__all__ = ["postgresql"]
 
 NOW = datetime.now(timezone.utc)
 HOSTILE = (
@@ -444,3 +449,31 @@ def test_the_dashboard_shows_what_the_provider_billed(
     assert sum(map(Decimal, values_of(page))) == cost
     assert f"{cost.normalize():f} USD" in titles_of(page)
     assert sum(int(row[1]) for row in rows_of(page)) == calls == 12
+
+
+def test_every_page_answers_on_postgresql(postgresql: PostgreSQL) -> None:
+    """With the same numbers."""
+    with PostgreSQLStore(postgresql.database()) as store:
+        ingest(store, *map(some, range(1, 41)))
+        visitor = Visitor(create_app(store))
+        total = usage_by(store, []).total
+
+        for path in (
+            "/usage",
+            "/usage?by=user&model=m-1",
+            "/usage.csv?by=day",
+            "/ranking?by=user",
+            "/conversations",
+            "/conversations/one?id=c-1",
+            "/insights",
+            "/insights/costly",
+            "/models",
+            "/models/cache",
+            "/models/speed",
+            "/budgets",
+            "/prices",
+            "/keys",
+        ):
+            assert visitor.get(path).status == 200, path
+        assert f"{total.cost.normalize():f} USD" in titles_of(visitor.get("/"))
+        assert visitor.get("/conversations/one?id=%00").status == 404

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
 from agentsight_tokens.backend.analytics import (
     OperationCost,
     Recommendation,
@@ -13,11 +16,11 @@ from agentsight_tokens.backend.analytics import (
     expensive_operations,
     recommendations,
 )
-from agentsight_tokens.backend.endpoint import Asked
+from agentsight_tokens.backend.endpoint import Asked, Endpoint
 
 from .figures import NOTHING, Figure, count, decimals_of, money
 from .outlook import AnomalyRow, anomaly_row
-from .page import page
+from .page import page, part, telling_queries
 from .selection import SelectionQuery, selection_of
 
 __all__ = ["ENDPOINTS", "sample_text"]
@@ -66,7 +69,6 @@ class Insights(NamedTuple):
     anomalies: tuple[AnomalyRow, ...]
     judged_days: int
     needed_days: int
-    costly: tuple[Costly, ...]
     sample: str
 
 
@@ -86,8 +88,6 @@ def view_of(asked: Asked, query: SelectionQuery) -> Mapping[str, Any]:
     # Their own span is what days are judged by.
     filters = {name: value for name, value in where.items() if name not in {"since", "until"}}
     judged = anomalies(reader, where=filters, by="model", zone=selection.period.zone, now=now)
-    costly = expensive_operations(reader, where=where)
-    decimals = decimals_of(each.usage.cost_pico_usd for each in costly.groups)
     return {
         "selection": selection,
         "view": Insights(
@@ -96,10 +96,22 @@ def view_of(asked: Asked, query: SelectionQuery) -> Mapping[str, Any]:
             anomalies=tuple(anomaly_row(a, "model") for a in judged.found[:_MOST_ANOMALIES]),
             judged_days=judged.judged_days,
             needed_days=judged.needed_days,
-            costly=tuple(_costly(each, decimals) for each in costly.groups),
             sample=sample_text(advised.sample),
         ),
     }
+
+
+async def get_costly(asked: Asked) -> Response:
+    """Send the expensive operations, for which the browser asks when it has the page."""
+
+    def read() -> Response:
+        query = asked.query(SelectionQuery)
+        selection = selection_of("/insights", query, asked.server.accounts.now())
+        found = expensive_operations(asked.project, where=selection.where)
+        decimals = decimals_of(each.usage.cost_pico_usd for each in found.groups)
+        return part("costly.html", costly=[_costly(each, decimals) for each in found.groups])
+
+    return await run_in_threadpool(telling_queries(read))
 
 
 def _advice(found: Recommendation) -> Advice:
@@ -130,4 +142,13 @@ def _costly(found: OperationCost, decimals: int) -> Costly:
 
 ENDPOINTS: Final = (
     page("/insights", view_of, SelectionQuery, template="insights.html", title="Insights"),
+    Endpoint(
+        "GET",
+        "/insights/costly",
+        get_costly,
+        "read",
+        "Send expensive operations.",
+        query=SelectionQuery,
+        kind="page",
+    ),
 )
