@@ -95,7 +95,10 @@ class Meter:
         if tool_name:
             call.tool_name = tool_name
         self._nest(call)
-        if asked is not None:
+        recorder = call.recorder
+        if asked is not None and (
+            call.outer is not None or (recorder is not None and recorder.guard is not None)
+        ):
             self.hold(call, asked)
         if surrounds:
             surround(call)

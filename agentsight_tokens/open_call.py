@@ -221,6 +221,8 @@ class OpenCall(msgspec.Struct, eq=False):
         if self.is_finished:
             return None, None
         self.is_finished = True
+        if self.inner is None and self.outer is None:
+            return end, self.take_hold() if self.hold is not None else None
         if self.inner is not None and not self.inner.is_finished:
             self.told = end  # the call nearer the wire is not through
             return None, None
@@ -237,8 +239,9 @@ class OpenCall(msgspec.Struct, eq=False):
         return end, self.outermost.take_hold()
 
     def _record(self, end: CallEnd, hold: Hold | None) -> UsageRecord | None:
-        outermost = self.outermost
-        if outermost.recorder is None:
+        outermost = self if self.outer is None else self.outermost
+        recorder = outermost.recorder
+        if recorder is None:
             return None
         began, first = outermost.began, outermost.first_token_at
         # Python passes more than 15 keywords in a dict, which takes longer than the rest.
@@ -252,8 +255,8 @@ class OpenCall(msgspec.Struct, eq=False):
             operation=self.operation,
             status=end.status,
             service_tier=end.service_tier,
-            duration_seconds=_seconds(time.perf_counter() - began),
-            time_to_first_token_seconds=first and _seconds(first - began),
+            duration_seconds=int((time.perf_counter() - began) * 1e6) / 1e6,
+            time_to_first_token_seconds=first and int((first - began) * 1e6) / 1e6,
             tool_name=outermost.tool_name,
             handler=outermost.handler,
             response_id=end.response_id,
@@ -267,26 +270,21 @@ class OpenCall(msgspec.Struct, eq=False):
             )
         counted: UsageRecord | None = record
         try:
-            counted = outermost.recorder.receive(record)
+            counted = recorder.receive(record)
         finally:
             if hold is not None:
                 with contained("settling a budget"):
                     hold.guard.settle(hold.reservation, counted)
-            elif counted is not None and outermost.recorder.guard is not None:
+            elif counted is not None and recorder.guard is not None:
                 with contained("settling a budget"):
                     request = CallRequest(outermost.scope, self.operation, outermost.model)
-                    outermost.recorder.guard.add(request, counted)
+                    recorder.guard.add(request, counted)
         return counted
 
     def take_hold(self) -> Hold | None:
         """Return what is held, for the one who settles it."""
         hold, self.hold = self.hold, None
         return hold
-
-
-def _seconds(exact: float) -> float:
-    """Return a time in whole microseconds."""
-    return int(exact * 1e6) / 1e6
 
 
 def _give_back(hold: Hold | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operator import mul
+from typing import Final
 
 from msgspec.structs import astuple
 
@@ -14,9 +15,8 @@ from .rows import LEAVES
 
 __all__ = ["common_cost_of", "cost_of", "rounded"]
 
-_INPUT, _CACHE_READ, _OUTPUT, _REASONING = (
-    LEAVES.index(leaf) for leaf in ("input", "cache_read", "output", "reasoning")
-)
+_OUTPUT: Final = LEAVES.index("output")
+"""The first leaf of the output."""
 
 
 def rounded(scaled: int, scale: int) -> int:
@@ -93,17 +93,16 @@ def common_cost_of(usage: TokenUsage, card: RateCard, model: str) -> CostBreakdo
     band = card.bands[0]
     if given > band.limit:
         band = card.band(given)
-    rates: tuple[int, ...] = band.rates  # type: ignore[assignment]  # the card fits text
     if not (read or reasoning):
-        prompt, completion = given * rates[_INPUT], made * rates[_OUTPUT]
         status = band.text_status
     elif band.states_text and read <= given and reasoning <= made:
-        prompt = (given - read) * rates[_INPUT] + read * rates[_CACHE_READ]
-        completion = (made - reasoning) * rates[_OUTPUT] + reasoning * rates[_REASONING]
         status = card.status
     else:
         return None
-    total = prompt + completion
-    if card.scale != 1:
-        total, prompt = rounded(total, card.scale), rounded(prompt, card.scale)
+    input_rate, read_extra, output_rate, reasoning_extra = band.text_rates
+    prompt = given * input_rate + read * read_extra
+    total = prompt + made * output_rate + reasoning * reasoning_extra
+    scale = card.scale
+    if scale != 1:
+        total, prompt = rounded(total, scale), rounded(prompt, scale)
     return CostBreakdown(total, prompt, total - prompt, 0, status, model, card, usage)

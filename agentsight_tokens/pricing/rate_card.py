@@ -22,7 +22,9 @@ __all__ = [
 
 _INPUT: Final = LEAVES.index("input")
 _OUTPUT: Final = LEAVES.index("output")
-_TEXT: Final = tuple(map(LEAVES.index, ("input", "cache_read", "output", "reasoning")))
+_CACHE_READ: Final = LEAVES.index("cache_read")
+_REASONING: Final = LEAVES.index("reasoning")
+_TEXT: Final = (_INPUT, _CACHE_READ, _OUTPUT, _REASONING)
 _PICO: Final = 10**12
 
 
@@ -54,6 +56,8 @@ class Band(NamedTuple):
     """The status of a call of nothing but text in and out."""
     states_text: bool
     """Whether the row itself states all rates of text: input, cache read, output, reasoning."""
+    text_rates: tuple[int, int, int, int]
+    """Input, what cache reads cost more than it (less than 0), output, and reasoning likewise."""
 
 
 class RateCard:
@@ -198,6 +202,12 @@ def _band(
         unknown=frozenset(leaf for leaf, rate in enumerate(rates) if rate is None),
         derived=derived,
         text_status=_status(status, bool(derived & {_INPUT, _OUTPUT})),
+        text_rates=(
+            known[_INPUT],
+            known[_CACHE_READ] - known[_INPUT],
+            known[_OUTPUT],
+            known[_REASONING] - known[_OUTPUT],
+        ),
         states_text=all(rates[leaf] is not None and leaf not in derived for leaf in _TEXT),
     )
 

@@ -18,10 +18,12 @@ from .agents import agent_name
 from .context import run_in_force
 from .failures import failure
 from .generation import generation_in_force
-from .runs import OpenRuns, Run, ToolRuns, run_key
+from .runs import OpenRuns, Run, ToolRuns
 from .usage import first_generation, is_cache_hit, read_answer
 
 __all__ = ["UsageCallback", "usage_callback"]
+
+_NOTHING: Final[dict[str, Any]] = {}
 
 
 class UsageCallback(BaseCallbackHandler):
@@ -35,6 +37,9 @@ class UsageCallback(BaseCallbackHandler):
     """Only `BudgetExceededError` ever leaves a method, and it is meant to stop the call."""
     run_inline = True
     """In the caller's own thread and task, where the scope in force can be seen."""
+    ignore_llm = False
+    """Asked for each chunk, and a property of the base takes longer."""
+    ignore_chat_model = False
 
     def __init__(self) -> None:
         self.meter: Meter | None = None
@@ -127,8 +132,15 @@ class UsageCallback(BaseCallbackHandler):
             batch,
         )
 
-    def on_llm_new_token(
-        self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any
+    def on_llm_new_token(  # all is named, so that Python puts nothing in a dict
+        self,
+        token: Any,
+        *,
+        chunk: Any = None,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Note when the first token came, and the usage that a chunk carries."""
         try:
@@ -232,29 +244,11 @@ class UsageCallback(BaseCallbackHandler):
         batch: int = 0,
     ) -> None:
         generation = generation_in_force()
-        # Within a `generate`, what the call is around is known more exactly.
-        surrounds = generation is None
-        call = self._begin(meter, operation, parent_run_id, metadata, asked, surrounds=surrounds)
-        run = Run(call, run_id, prompt, batch)
-        self.runs.open(run_id, run)
-        if generation is not None:
-            generation.runs[run_key(run_id)] = run
-
-    def _begin(
-        self,
-        meter: Meter,
-        operation: Operation,
-        parent_run_id: UUID | None,
-        metadata: dict[str, Any] | None,
-        asked: Callable[[], Asked] | None = None,
-        *,
-        surrounds: bool,
-    ) -> OpenCall:
-        known = metadata or {}
+        known = metadata or _NOTHING
         model, provider = known.get("ls_model_name"), known.get("ls_provider")
         tool_name = self._tool_name(parent_run_id) if self.tools.names else None
         try:
-            return meter.begin(
+            call = meter.begin(
                 "langchain",
                 operation,
                 model=model,
@@ -263,25 +257,28 @@ class UsageCallback(BaseCallbackHandler):
                 fallback_conversation_id=known.get("thread_id"),
                 agent=agent_name(known),
                 tool_name=tool_name,
+                surrounds=generation is None,  # else what it is around is known more exactly
                 asked=asked,
-                surrounds=surrounds,
             )
         except InvalidScopeError as error:  # the call is counted, whatever its names are
             report_fault("attribution of a LangChain call", error)
-            return meter.begin(
+            call = meter.begin(
                 "langchain",
                 operation,
                 model=model,
                 provider=provider,
                 tool_name=tool_name,
+                surrounds=generation is None,
                 asked=asked,
-                surrounds=surrounds,
             )
+        run = Run(call, run_id, prompt, batch)
+        self.runs.open(run_id, run)
+        if generation is not None:
+            generation.runs[getattr(run_id, "int", run_id)] = run
 
     def _finish(self, run_id: UUID, run: Run | None, call: OpenCall, response: Any) -> None:
         generation, output = first_generation(response), response.llm_output
-        message = getattr(generation, "message", None)
-        if is_cache_hit(run_id, run, message, output):
+        if not output and is_cache_hit(run_id, run, getattr(generation, "message", None), output):
             call.drop()
             return
         answer = read_answer(run, generation, output, call.provider)
@@ -293,11 +290,14 @@ class UsageCallback(BaseCallbackHandler):
                 call.drop()
                 return
         was_streamed = usage is None and run is not None and run.was_streamed
+        # Every call has an input. Where none is told it was told somewhere else: langchain-anthropic
+        # (1.7) keeps no usage of `message_start`.
+        lacks_input = usage is not None and not usage.input_tokens and usage.output_tokens
         call.finish(
             usage,
             model=answer.model,
             provider=call.provider or answer.provider,
-            status="partial" if answer.lacks_input else "ok",
+            status="partial" if lacks_input else "ok",
             unreported_reason="stream_without_usage" if was_streamed else None,
             response_id=answer.response_id,
             service_tier=answer.service_tier,
@@ -313,7 +313,8 @@ class UsageCallback(BaseCallbackHandler):
         if self.meter is None or self.runs.has_ended(run_id):
             return None
         # langchain#39633: a start may have been lost, but the call was made.
-        return self._begin(self.meter, "chat", parent_run_id, None, surrounds=False)
+        tool_name = self._tool_name(parent_run_id)
+        return self.meter.begin("langchain", tool_name=tool_name, surrounds=False)
 
 
 usage_callback: Final = UsageCallback()

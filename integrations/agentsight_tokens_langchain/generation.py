@@ -177,16 +177,18 @@ def _runs_of(
     """Return the runs for which a model is about to be asked."""
     if type(generation) is not Generation or not generation.runs:
         return []
+    started = generation.runs
     manager: Any = kwargs.get("run_manager") or kwargs.get("run_managers")
     if manager is None and len(args) > 2:
         manager = args[2]
-    started = generation.runs
-    found = []
-    for each in manager if type(manager) is list else (manager,):
-        run = started.get(run_key(getattr(each, "run_id", None)))
-        if run is not None:
-            run.was_asked = True
-            found.append(run)
+    if not isinstance(manager, list):
+        run = started.get(run_key(getattr(manager, "run_id", None)))
+        found = [] if run is None else [run]
+    else:
+        keys = [run_key(getattr(each, "run_id", None)) for each in manager]
+        found = [run for key in keys if (run := started.get(key)) is not None]
+    for run in found:
+        run.was_asked = True
     return found
 
 

@@ -91,7 +91,7 @@ class OpenRuns:
 
     def get(self, run_id: UUID) -> Run | None:
         """Return an open run."""
-        return self._runs.get(run_key(run_id))
+        return self._runs.get(getattr(run_id, "int", run_id))
 
     def repeat(self, run_id: UUID, prompt: int) -> bool:
         """Note another start of an open run, and return whether it is one."""

@@ -44,16 +44,6 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     response_id: str | None = None
     service_tier: str | None = None
 
-    @property
-    def lacks_input(self) -> bool:
-        """
-        Whether the input was told somewhere else, for every call has one.
-
-        langchain-anthropic (1.7) keeps no usage of `message_start`.
-        """
-        usage = self.usage
-        return usage is not None and bool(usage.output_tokens) and not usage.input_tokens
-
 
 def first_generation(response: Any) -> Any:
     """
@@ -86,7 +76,11 @@ def read_answer(run: Run | None, generation: Any, llm_output: Any, provider: str
     message = getattr(generation, "message", None)
     metadata: Mapping[str, Any] = getattr(message, "response_metadata", None) or _NOTHING
     output: Mapping[str, Any] = llm_output if isinstance(llm_output, dict) else _NOTHING
-    raw = _raw_usage(output) or _raw_usage(metadata)
+    raw = output.get("token_usage") or output.get("usage")
+    if not isinstance(raw, dict):
+        raw = metadata.get("token_usage") or metadata.get("usage")
+        if not isinstance(raw, dict):
+            raw = _NOTHING
     usage = _message_usage(run, message)
     if usage is None and raw:
         found = extracted(raw, provider)
@@ -163,11 +157,6 @@ def _add_details(counts: dict[str, int], details: Mapping[str, Any], names: dict
             for name, field in names.items():
                 if key.endswith(f"_{name}"):
                     counts.setdefault(field, count)
-
-
-def _raw_usage(holder: Mapping[str, Any]) -> Mapping[str, Any]:
-    raw = holder.get("token_usage") or holder.get("usage")
-    return raw if isinstance(raw, dict) else _NOTHING
 
 
 def _with_searches(usage: TokenUsage, raw: Mapping[str, Any]) -> TokenUsage:
