@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agentsight_tokens.errors import InconsistentUsageWarning
 from agentsight_tokens.pricing import CostEstimator
-from agentsight_tokens.pricing.cost import rounded
+from agentsight_tokens.pricing.cost import common_cost_of, cost_of, rounded
 from agentsight_tokens.usage import TokenUsage, usd
 
 ESTIMATOR = CostEstimator()
@@ -88,6 +88,51 @@ def test_a_cost_is_the_sum_of_its_parts(call: tuple[str, TokenUsage, dict[str, o
     assert cost.cost_pico_usd is not None
     assert all(type(part) is int and part >= 0 for part in parts)
     assert sum(part for part in parts if part is not None) == cost.cost_pico_usd
+
+
+@given(
+    st.sampled_from(MODELS),
+    st.sampled_from(TIERS),
+    *(st.integers(min_value=least, max_value=2_000_000) for least in (1, 1, 0, 0)),
+)
+def test_the_short_way_to_a_cost_ends_where_the_long_one_does(
+    model: str, tier: str | None, text: int, answer: int, read: int, reasoning: int
+) -> None:
+    """What is priced in fewer steps costs the same to the last pico-dollar, and says the same."""
+    usage = TokenUsage(
+        input_tokens=text + read,
+        output_tokens=answer + reasoning,
+        cache_read_tokens=read,
+        reasoning_tokens=reasoning,
+    )
+    card = ESTIMATOR.price(usage, model, service_tier=tier).card
+    assert card is not None
+
+    short = common_cost_of(usage, card, model)
+
+    if short is not None:
+        assert short == cost_of(usage, card, model)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        TokenUsage(input_tokens=5, cache_creation_tokens=1),
+        TokenUsage(input_tokens=5, cache_creation_1h_tokens=1),
+        TokenUsage(input_tokens=5, embedding_tokens=1),
+        TokenUsage(input_tokens=5, audio_input_tokens=1),
+        TokenUsage(input_tokens=5, output_tokens=1, web_search_requests=1),
+        TokenUsage(input_tokens=5, cache_read_tokens=6),
+        TokenUsage(output_tokens=5, reasoning_tokens=6),
+    ],
+)
+def test_only_the_common_is_priced_the_short_way(usage: TokenUsage) -> None:
+    """Other details, and usages that contradict themselves, go the long way."""
+    card = ESTIMATOR.price(TokenUsage(input_tokens=1), "gpt-4o").card
+    assert card is not None
+
+    assert common_cost_of(usage, card, "gpt-4o") is None
+    assert common_cost_of(TokenUsage(input_tokens=5, cache_read_tokens=5), card, "gpt-4o")
 
 
 @given(calls)
