@@ -154,19 +154,18 @@ class OpenRuns:
         expired = []
         with self._lock:
             while (oldest := self._oldest()) is not None:
-                run = self._runs.get(oldest)
-                is_over = len(self._runs) > self._most
-                if run is not None and not is_over and now - run.call.began < self._longest_seconds:
+                key, run = oldest
+                is_young = now - run.call.began < self._longest_seconds
+                if len(self._runs) <= self._most and is_young:
                     break
-                if run is not None and self._runs.pop(oldest, None) is run:
-                    expired.append(run)
-        for each in expired:
+                expired.append(self._runs.pop(key, None))
+        for each in filter(None, expired):  # None was closed meanwhile by another thread
             _expire(each)
 
-    def _oldest(self) -> Any:
+    def _oldest(self) -> tuple[Any, Run] | None:
         # Another thread may add or close one while this looks; then the next call looks again.
         with contextlib.suppress(RuntimeError, StopIteration):
-            return next(iter(self._runs))
+            return next(iter(self._runs.items()))
         return None
 
 
