@@ -10,7 +10,7 @@ import pytest
 
 from agentsight_tokens import TokenUsage, UsageRecord
 from agentsight_tokens.backend.analytics import anomalies, forecast
-from agentsight_tokens.backend.analytics.forecast import CONFIDENCE, projected
+from agentsight_tokens.backend.analytics.forecast import CONFIDENCE, past_misses, projected, widened
 from agentsight_tokens.backend.store import Store
 from agentsight_tokens.errors import InvalidQueryError, InvalidScopeError
 from tests.analytics_kit import keep
@@ -60,7 +60,7 @@ def test_a_steady_month_goes_on(store: Store) -> None:
     assert found.backtest.forecasts == found.backtest.within > 0
     assert found.method == (
         "the mean of each weekday over the last 8 full weeks; an 80 % interval from how much "
-        "those weeks differ"
+        "those weeks differ, and how far off past forecasts were"
     )
 
 
@@ -129,6 +129,68 @@ def test_the_interval_holds_what_it_says(name: str, length: int, weeks: int) -> 
         within += low <= sum(days[7 * weeks :]) <= high
 
     assert within / rounds == pytest.approx(CONFIDENCE, abs=0.06)
+
+
+GROWING = {
+    "2.5 times in four months": 1.0079,
+    "a third a season": 1.003,
+    "falling": 0.995,
+    "steady": 1.0,
+}
+
+
+@pytest.mark.parametrize("length", [3, 14, 30])
+@pytest.mark.parametrize("name", GROWING)
+def test_what_was_missed_widens_the_interval(name: str, length: int) -> None:
+    """Where a program grows or shrinks, about 80 % still end within, or more."""
+    source = random.Random(f"{name} {length}")
+    days = 126
+    within = 0
+    for _ in range(100):
+        value = [
+            (120 if day % 7 < 5 else 30) * GROWING[name] ** day * source.gauss(1, 0.15)
+            for day in range(days + length)
+        ]
+        history = value[:days]
+        span = projected(history, [1.0] * length)
+        expected, low, high = widened(span, past_misses(history, length))
+        assert low <= span[1] <= expected <= span[2] <= high
+        within += low <= sum(value[days:]) <= high
+
+    assert within / 100 >= CONFIDENCE - 0.1
+
+
+def test_a_trend_goes_on() -> None:
+    """Weeks that rise along a line are expected to rise on, and a line is sure."""
+    history = [10.0 + day // 7 for day in range(56)]
+
+    assert projected(history, [1.0] * 7) == pytest.approx((7 * 18.0,) * 3)
+    assert projected(history, [1.0] * 14) == pytest.approx((7 * 18.0 + 7 * 19.0,) * 3)
+    assert projected(history[::-1], [1.0] * 7) == pytest.approx((7 * 9.0,) * 3)
+
+
+def test_nothing_is_expected_below_nothing() -> None:
+    """What falls to nothing stays there."""
+    history = [max(56.0 - day // 7 * 8, 0.0) for day in range(56)]
+
+    assert projected(history, [1.0] * 30)[:2] == (0.0, 0.0)
+
+
+def test_a_growing_store_says_its_trend(store: Store) -> None:
+    """The method names the trend that it goes on with."""
+    keep(
+        store,
+        *(
+            spent(NOW.date() - timedelta(days=n), 1 + (56 - n) // 7, id=f"r{n}")
+            for n in range(1, 57)
+        ),
+    )
+
+    found = forecast(store, now=NOW)
+
+    assert found.method.startswith(
+        "the mean of each weekday over the last 7 full weeks, +20.0% a week as these went; "
+    )
 
 
 def test_the_forecast_is_not_biased() -> None:
