@@ -29,6 +29,8 @@ from tests.faults.hosts import eventually
 
 __all__ = ["running_redis"]
 
+pytestmark = pytest.mark.programs
+
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:

@@ -15,6 +15,7 @@ import pytest
 
 from agentsight_tokens.testing import LoopbackProvider
 
+pytestmark = pytest.mark.programs
 PACKAGE = Path(__file__).parent.parent / "examples" / "third_party_handler"
 PROGRAM = """
 import sys
