@@ -221,7 +221,7 @@ class OpenCall(msgspec.Struct, eq=False):
         if self.is_finished:
             return None, None
         self.is_finished = True
-        if self.inner is None and self.outer is None:
+        if self.inner is None and self.outer is None and not self.has_record:
             return end, self.take_hold() if self.hold is not None else None
         if self.inner is not None and not self.inner.is_finished:
             self.told = end  # the call nearer the wire is not through
