@@ -16,7 +16,8 @@ def reading_keys() -> Iterator[Callable[[float], str]]:
     """
     Give a function that waits some seconds for a key, and returns it or "".
 
-    Where nobody can type, or keys cannot be read singly, it only waits.
+    Ctrl-C is a key as well, "\\x03", so that it interrupts nothing half-way. Where nobody can
+    type, or keys cannot be read singly, it only waits.
     """
     try:
         import termios
@@ -33,6 +34,9 @@ def reading_keys() -> Iterator[Callable[[float], str]]:
         return sys.stdin.read(1) if ready else ""
 
     tty.setcbreak(descriptor)
+    mode = termios.tcgetattr(descriptor)
+    mode[tty.LFLAG] &= ~termios.ISIG
+    termios.tcsetattr(descriptor, termios.TCSADRAIN, mode)
     try:
         yield pressed
     finally:

@@ -27,7 +27,7 @@ _PRINTED_ROWS: Final = 20
 _LEAST_SECONDS: Final = 0.2
 _FRAME_LINES: Final = 9
 """The lines of a screen that are not rows."""
-_ENDING: Final = frozenset({"q", "Q", "\x1b"})
+_ENDING: Final = frozenset({"q", "Q", "\x1b", "\x03"})
 
 
 class Order(str, Enum):
