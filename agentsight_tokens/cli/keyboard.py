@@ -16,8 +16,8 @@ def reading_keys() -> Iterator[Callable[[float], str]]:
     """
     Give a function that waits some seconds for a key, and returns it or "".
 
-    Ctrl-C is a key as well, "\\x03", so that it interrupts nothing half-way. Where nobody can
-    type, or keys cannot be read singly, it only waits.
+    Ctrl-C is a key as well, so that it interrupts nothing half-way. Where nobody can type, or
+    keys cannot be read singly, it only waits.
     """
     try:
         import termios
