@@ -26,7 +26,7 @@ from agentsight_tokens import (
     UsageSummary,
     UsageTracker,
 )
-from agentsight_tokens.backend.analytics import UsageReport, usage_by
+from agentsight_tokens.backend.analytics import UsageReport, trend, usage_by
 from agentsight_tokens.backend.store import SQLiteStore
 from agentsight_tokens.notebook import LiveUsage
 from agentsight_tokens.rows import CALL_FIELDS, USAGE_ROW_FIELDS
@@ -266,6 +266,21 @@ def test_a_report_becomes_a_frame() -> None:
     assert list(found.to_pandas().columns) == ["day", "user_id", *USAGE_ROW_FIELDS]
     assert found.to_arrow().to_pylist() == found.rows()
     assert found.to_pandas()["cost_usd"].sum() == found.total.cost
+
+
+def test_a_trend_becomes_a_frame(tmp_path: Path) -> None:
+    """A row a period, empty ones too, in the order of time."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    with SQLiteStore(tmp_path / "store.db") as store:
+        found = trend(store, where={"until": AT + timedelta(days=2)}, period="day")
+
+    frame = found.to_pandas()
+
+    assert list(frame.columns) == ["period", "begins_at", "ends_at", *USAGE_ROW_FIELDS]
+    assert list(frame["period"]) == [point.name for point in found.points]
+    assert frame["begins_at"].iloc[0] == pandas.Timestamp(found.points[0].begins_at)
+    assert found.to_arrow().to_pylist() == found.rows()
 
 
 def test_a_history_of_the_older_tracker_is_one_too() -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone, tzinfo
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
+from agentsight_tokens.frames import arrow_table, pandas_frame
+from agentsight_tokens.rows import USAGE_ROW_FIELDS, usage_row
 from agentsight_tokens.summary import UsageSummary
 
 from .periods import PeriodName, moved, period_of, periods_between, start_of
 from .usage import usage_by
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
 
 __all__ = ["Trend", "TrendPoint", "change", "trend"]
 
@@ -18,6 +24,7 @@ _HOUR: Final = timedelta(hours=1)
 _SHOWN: Final[dict[PeriodName, int]] = {"hour": 24, "day": 30, "week": 12, "month": 12, "year": 5}
 """How many periods there are where nobody says since when."""
 _FLAT: Final = 0.05
+_FIELDS: Final = ("period", "begins_at", "ends_at", *USAGE_ROW_FIELDS)
 
 
 class TrendPoint(NamedTuple):
@@ -50,6 +57,36 @@ class Trend(NamedTuple):
     calls_change: float | None
     direction: Literal["up", "down", "flat"] | None
     """Where the cost goes; flat within 5 %."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return each period as one flat row: its name and times, its counters and its cost."""
+        return [
+            {
+                "period": point.name,
+                "begins_at": point.begins_at,
+                "ends_at": point.ends_at,
+                **usage_row(point.usage),
+            }
+            for point in self.points
+        ]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """
+        Return the rows as a DataFrame; costs are `Decimal`.
+
+        Raises:
+            ImportError: Without pandas, `pip install 'agentsight-tokens[pandas]'`.
+        """
+        return pandas_frame(_FIELDS, self.rows())
+
+    def to_arrow(self) -> pyarrow.Table:
+        """
+        Return the rows as an Arrow table; costs are decimals of 12 places.
+
+        Raises:
+            ImportError: Without pyarrow, `pip install 'agentsight-tokens[arrow]'`.
+        """
+        return arrow_table(_FIELDS, self.rows())
 
 
 def trend(
