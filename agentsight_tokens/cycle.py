@@ -35,7 +35,7 @@ def cycle_key(journal_id: str, conversation_id: str, sequence: int, part: str = 
     return f"{journal_id}:{conversation_id}:{sequence}{part and f':{part}'}"
 
 
-class Cycle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Cycle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Everything that one conversation used between two sends."""
 
     version: int

@@ -15,7 +15,7 @@ from .usage import USAGE_FIELDS, TokenUsage, UsageRecord, usd
 __all__ = ["UsageSummary"]
 
 
-class UsageSummary(TokenUsage, frozen=True, kw_only=True, omit_defaults=True):
+class UsageSummary(TokenUsage, frozen=True, kw_only=True, omit_defaults=True, gc=True):
     """The usage of many calls, with their number, their cost and what is not known of them."""
 
     request_count: int = 0

@@ -107,7 +107,7 @@ def checked_count(name: str, value: object) -> int:
     return count
 
 
-class TokenUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TokenUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """
     Additive integer counters of one or many calls.
 
@@ -198,7 +198,7 @@ COUNTERS: Final = slice(len(USAGE_FIELDS))
 """Where they stand among the values of a usage: a summary has more fields behind them."""
 
 
-class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Who caused a call. What is not known is None."""
 
     conversation_id: str | None = None
@@ -255,7 +255,7 @@ def _scope_text(name: str, value: object) -> str:
     return text
 
 
-class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One call: when, what it used, what it cost and who caused it."""
 
     id: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import timedelta
 
 import msgspec
@@ -131,6 +132,14 @@ def test_the_wire_format_is_frozen() -> None:
 def test_decoding_gives_the_cycle_back() -> None:
     """A cycle survives the wire."""
     assert decode_cycles(encode_cycles([FROZEN])) == [FROZEN]
+
+
+def test_the_collector_passes_cycles_over() -> None:
+    """Nothing of a cycle can be in a circle of references; the collector has nothing to look at."""
+    cycle = decode_cycles(encode_cycles([FROZEN]))[0]
+    record = cycle.records[0]
+
+    assert not any(map(gc.is_tracked, (cycle, record, record.usage, record.scope)))
 
 
 def test_fields_that_are_not_known_are_passed_over() -> None:
