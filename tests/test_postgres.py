@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentsight_tokens import Cycle
+from agentsight_tokens import Cycle, Scope
 from agentsight_tokens.backend.analytics import newest_calls, usage_by
 from agentsight_tokens.backend.store.cycle_row import CYCLE_COLUMNS
 from agentsight_tokens.backend.store.partitions import partition_of
@@ -188,6 +188,31 @@ def test_what_postgresql_cannot_hold_is_refused(store: PostgreSQLStore, record: 
     """It is no outage: the client must not send it again for ever."""
     with pytest.raises(UnstorableError):
         store.ingest([of(record)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        '"',
+        "\\",
+        "\\.",
+        "\n\\.\n",
+        "\\n",
+        "\r",
+        "\x01\t\x7f\x85",
+        '"\\"\n,"',
+        "é🙂\u2028",
+        ",",
+    ],
+)
+def test_texts_come_back_from_a_copy(store: PostgreSQLStore, text: str) -> None:
+    """Whatever COPY or JSON would take for a sign of its own, also where tags are such texts."""
+    scope = Scope(user_id="u", tags=(text,))
+    records = [call(1, model=text, scope=scope), call(2, model="m", price_key=text)]
+    store.ingest([of(*records)])
+
+    assert newest_calls(store) == records[::-1]
 
 
 def test_a_restart_costs_nothing(postgresql: PostgreSQL) -> None:

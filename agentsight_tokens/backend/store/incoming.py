@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.calls import CALL_COLUMNS, record_values
@@ -23,31 +23,36 @@ class IncomingCall(NamedTuple):
 
     cycle: Cycle
     record: UsageRecord
-    row: tuple[Any, ...]
-    """`ROW_COLUMNS`."""
+    row: Any
+    """`ROW_COLUMNS`, as the store writes them."""
     entry: Entry
 
 
-def incoming_calls(project_id: int, cycles: Sequence[Cycle]) -> list[IncomingCall]:
+def incoming_calls(
+    project_id: int,
+    cycles: Sequence[Cycle],
+    *,
+    written: Callable[[tuple[Any, ...]], Any] = tuple,
+) -> list[IncomingCall]:
     """
     Make the calls of cycles ready.
+
+    Args:
+        project_id: Whose they are.
+        cycles: The cycles.
+        written: Makes a row what the store writes.
 
     Raises:
         UnstorableError: For what no store can hold.
     """
     try:
-        return [
-            _incoming(project_id, cycle, record) for cycle in cycles for record in cycle.records
-        ]
+        calls = []
+        for cycle in cycles:
+            of_cycle = (project_id, cycle.key, cycle.environment)
+            for record in cycle.records:
+                values = record_values(record)
+                entry = entry_of(project_id, cycle.environment, values)
+                calls.append(IncomingCall(cycle, record, written(of_cycle + values), entry))
     except (OverflowError, TypeError, ValueError) as error:
         raise UnstorableError(str(error)) from error
-
-
-def _incoming(project_id: int, cycle: Cycle, record: UsageRecord) -> IncomingCall:
-    values = record_values(record)
-    return IncomingCall(
-        cycle,
-        record,
-        (project_id, cycle.key, cycle.environment, *values),
-        entry_of(project_id, cycle.environment, values),
-    )
+    return calls

@@ -19,6 +19,7 @@ from agentsight_tokens.usage import UsageRecord
 from .arrays import arrays
 from .base import DEFAULT_PROJECT_ID, ProjectReader
 from .budget_counting import PROJECTS_WITH_BUDGETS, Counting, forget_windows
+from .copying import COPY_OPTIONS, copied
 from .cycle_row import CYCLE_COLUMNS, cycle_values
 from .dialect import POSTGRESQL
 from .group_commit import Batch, GroupCommit
@@ -35,7 +36,7 @@ _Connection = psycopg.Connection[tuple[Any, ...]]
 
 _DAY: Final = 86_400_000_000
 """Microseconds; a partition is of whole days."""
-_COPY: Final = f"COPY calls ({', '.join(ROW_COLUMNS)}) FROM STDIN"
+_COPY: Final = f"COPY calls ({', '.join(ROW_COLUMNS)}) FROM STDIN WITH ({COPY_OPTIONS})"
 # In the order of the key: transactions that bring the same rows wait for one another, and never
 # in a circle.
 _TAKE_IDS: Final = (
@@ -120,7 +121,8 @@ class PostgreSQLStore:
             UnstorableError: For what is in a cycle; nothing has changed.
             psycopg.Error: If the database did not take them, or did not say so.
         """
-        self._commits.submit(Batch(project_id, cycles, incoming_calls(project_id, cycles)))
+        calls = incoming_calls(project_id, cycles, written=copied)
+        self._commits.submit(Batch(project_id, cycles, calls))
 
     def of_project(self, project_id: int) -> ProjectReader:
         """Return what reads one project, and nothing of any other."""
@@ -220,12 +222,11 @@ class PostgreSQLStore:
             taken = calls.values() if len(new) == len(calls) else [calls[key] for key in new]
             tally = Tally()
             with cursor.copy(_COPY) as copy:
-                for call in taken:
-                    copy.write_row(call.row)
+                copy.write(b"".join([call.row for call in taken]))
             for call in taken:
                 tally.add(call.entry)
                 if counted is not None:
-                    counted.add(call.row[0], call.cycle.environment, call.record)
+                    counted.add(call.entry.group[0], call.cycle.environment, call.record)
             transaction.add(tally)
             if counted is not None:
                 counted.write(datetime.now(timezone.utc))
