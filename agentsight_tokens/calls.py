@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from .errors import InvalidScopeError
 from .summary import UsageSummary
-from .usage import USAGE_FIELDS, Scope, TokenUsage, UsageRecord
+from .usage import COUNTERS, USAGE_FIELDS, Scope, TokenUsage, UsageRecord
 
 __all__ = [
     "CALL_COLUMNS",
@@ -38,9 +38,6 @@ _SCOPE_FIELDS: Final = tuple(f for f in Scope.__struct_fields__ if f != "tags")
 _PLAIN_FIELDS: Final = tuple(
     f for f in UsageRecord.__struct_fields__ if f not in {"id", "at", "usage", "scope"}
 )
-_scope_values: Final = attrgetter(*_SCOPE_FIELDS)
-_plain_values: Final = attrgetter(*_PLAIN_FIELDS)
-_usage_values: Final = attrgetter(*USAGE_FIELDS)
 _INTEGERS: Final = {*USAGE_FIELDS, *(f for f in _PLAIN_FIELDS if f.endswith("_pico_usd"))}
 _REALS: Final = {"duration_seconds", "time_to_first_token_seconds"}
 
@@ -115,14 +112,15 @@ def insert_calls(*extra: str, unique: Sequence[str] = ("id",)) -> str:
 
 def record_values(record: UsageRecord) -> tuple[Any, ...]:
     """Return a record's values in the order of `CALL_COLUMNS`."""
-    scope, usage = record.scope, record.usage
+    id, at, usage, scope, *plain = astuple(record)
+    *names, tags = astuple(scope)
     return (
-        record.id,
-        microseconds(record.at),
-        *_scope_values(scope),
-        msgspec.json.encode(scope.tags).decode() if scope.tags else None,
-        *_plain_values(record),
-        *_usage_values(usage),
+        id,
+        microseconds(at),
+        *names,
+        msgspec.json.encode(tags).decode() if tags else None,
+        *plain,
+        *astuple(usage)[COUNTERS],
     )
 
 
