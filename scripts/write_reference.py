@@ -65,7 +65,7 @@ leaves out keeps its default.
 
 def commands() -> str:
     """Return the page of the command line: the help of every command."""
-    runner = CliRunner(env={"COLUMNS": str(_WIDTH), "NO_COLOR": "1", "TERMINAL_WIDTH": str(_WIDTH)})
+    runner = CliRunner(env={"COLUMNS": str(_WIDTH), "NO_COLOR": "1"})
     parts = []
     for path in _paths(typer.main.get_command(app), ()):
         text = runner.invoke(app, [*path, "--help"], prog_name="agentsight-tokens").output
