@@ -38,6 +38,12 @@ def count(
         ),
     ] = False,
     model: Annotated[str, typer.Option(help="The model that it is for.")] = _DEFAULT_MODEL,
+    download: Annotated[
+        bool,
+        typer.Option(
+            "--download", help="Fetch the model's tokenizer, once, if this machine lacks it."
+        ),
+    ] = False,
     output_format: FormatOption = OutputFormat.table,
 ) -> None:
     """
@@ -61,7 +67,7 @@ def count(
     from agentsight_tokens.pricing import CostEstimator
 
     estimator = CostEstimator()
-    counter = TokenCounter(model=model)
+    counter = TokenCounter(model=model, allow_download=download)
     window = ContextMonitor(model, estimator=estimator).window_of()
     has_price = estimator.line(model) is not None
 

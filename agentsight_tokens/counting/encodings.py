@@ -169,7 +169,8 @@ def _ranks(content: bytes) -> dict[bytes, int]:
 def _unavailable(name: str, directories: Iterable[Path]) -> EncodingUnavailableError:
     return EncodingUnavailableError(
         f"the encoding {name!r} is not on this machine. To get it, install llama-index-core or "
-        "litellm, which bring the common encodings, or pass allow_download=True once, or copy "
+        "litellm, which bring the common encodings, or pass allow_download=True (--download "
+        "at the command line) once, or copy "
         "tiktoken's cache and name its directory in TIKTOKEN_CACHE_DIR; fallback='bytes' "
         "counts an upper bound without it. "
         f"Searched: {', '.join(str(directory) for directory in directories)}"
