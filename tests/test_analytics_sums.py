@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,6 +18,7 @@ from agentsight_tokens import Cycle, Scope, TokenUsage, UsageRecord, UsageSummar
 from agentsight_tokens.backend.analytics import DIMENSIONS, UsageReport, usage_by
 from agentsight_tokens.backend.analytics.sums import sums_by
 from agentsight_tokens.backend.store import SQLiteStore, Store
+from agentsight_tokens.backend.store.packing import pack_all
 from agentsight_tokens.backend.store.rollup import ROLLED_DIMENSIONS, SUM_COLUMNS
 from agentsight_tokens.errors import InvalidScopeError
 from tests.postgres_kit import PostgreSQL
@@ -29,6 +31,9 @@ UTC = timezone.utc
 FIRST = datetime(2026, 1, 30, 20, tzinfo=UTC)
 LAST = datetime(2026, 4, 2, 5, tzinfo=UTC)
 """Over the ends of two months, and the day on which the clocks of Europe go forward."""
+
+PACKED_AT = datetime(2026, 3, 29, 17, 30, tzinfo=UTC)
+"""On that day: the days before are packed, and hours of it, but none in which few calls are."""
 
 EVER = (FIRST - timedelta(days=9), LAST + timedelta(days=9))
 NAMES: dict[str, list[str | None]] = {
@@ -50,13 +55,18 @@ SCOPES: dict[str, list[str | None]] = {
     "agent": ["a", None],
     "feature": ["f", "g"],
 }
+TAGS: list[tuple[str, ...]] = [(), (), ("beta",), ("beta", 'night "shift"'), ("shift",)]
 ENVIRONMENTS = ["production", "staging", None]
 ZONES: list[timezone | ZoneInfo] = [
     UTC,
     ZoneInfo("Europe/Berlin"),
     ZoneInfo("Asia/Kolkata"),
+    ZoneInfo("Asia/Kathmandu"),
+    ZoneInfo("Australia/Lord_Howe"),
     timezone(timedelta(hours=-8)),
+    timezone(timedelta(minutes=7)),
 ]
+"""Whole hours, halves and quarters, clocks that are set by half an hour, and no quarter at all."""
 
 
 def time_of(chance: random.Random) -> datetime:
@@ -78,7 +88,7 @@ def population() -> list[tuple[UsageRecord, str | None]]:
             id=str(number),
             at=time_of(chance),
             usage=TokenUsage(input_tokens=chance.randrange(9), output_tokens=chance.randrange(9)),
-            scope=Scope(**scope),
+            scope=Scope(**scope, tags=chance.choice(TAGS)),
             cost_pico_usd=chance.choice([None, chance.randrange(4) * 600_000]),
             duration_seconds=chance.choice([None, chance.random()]),
             time_to_first_token_seconds=chance.choice([None, chance.random() / 7]),
@@ -91,22 +101,27 @@ def population() -> list[tuple[UsageRecord, str | None]]:
 CALLS = population()
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(
+    scope="module", params=["sqlite", "sqlite packed", "postgresql", "postgresql packed"]
+)
 def store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Store]:
-    """A store of each kind with the same calls in it."""
-    if request.param == "sqlite":
-        with SQLiteStore(tmp_path_factory.mktemp("store") / "store.db") as sqlite:
-            keep(sqlite)
-            yield sqlite
-        return
-    from agentsight_tokens.backend.store.postgres import PostgreSQLStore
+    """A store of each kind with the same calls in it, and another one with packs of most."""
+    with ExitStack() as stack:
+        found: Store
+        if request.param.startswith("sqlite"):
+            path = tmp_path_factory.mktemp("store") / "store.db"
+            found = stack.enter_context(SQLiteStore(path))
+        else:
+            from agentsight_tokens.backend.store.postgres import PostgreSQLStore
 
-    running: PostgreSQL = request.getfixturevalue("postgresql")
-    with PostgreSQLStore(running.database()) as postgres:
-        keep(postgres)
-        yield postgres
+            running: PostgreSQL = request.getfixturevalue("postgresql")
+            found = stack.enter_context(PostgreSQLStore(running.database()))
+        keep(found)
+        if request.param.endswith("packed"):
+            assert pack_all(found, PACKED_AT, fewest=2) > 40
+        yield found
 
 
 def keep(store: Store) -> None:
@@ -147,10 +162,10 @@ def value_of(name: str, record: UsageRecord, environment: str | None, zone: Any)
 def is_selected(record: UsageRecord, environment: str | None, where: dict[str, Any]) -> bool:
     if not where.get("since", EVER[0]) <= record.at < where.get("until", EVER[1]):
         return False
-    return all(
+    return set(where.get("tags", ())) <= set(record.scope.tags) and all(
         value_of(name, record, environment, UTC) == value
         for name, value in where.items()
-        if name not in {"since", "until"}
+        if name not in {"since", "until", "tags"}
     )
 
 
@@ -177,7 +192,7 @@ FILTERS: dict[str, Any] = {
     name: st.sampled_from([value for value in values if value])
     for name, values in {**NAMES, **SCOPES, "environment": ENVIRONMENTS}.items()
     if name != "unreported_reason"
-}
+} | {"tags": st.sampled_from([tags for tags in TAGS if tags])}
 
 
 @st.composite
@@ -187,7 +202,7 @@ def queries(draw: Callable[..., Any]) -> tuple[list[str], dict[str, Any], Any]:
     dimension = draw(st.sampled_from(names))
     by = draw(st.lists(st.sampled_from([dimension, dimension, *names]), max_size=3, unique=True))
     where = {}
-    for name in draw(st.sets(st.sampled_from([dimension, *FILTERS]), max_size=1)):
+    for name in draw(st.sets(st.sampled_from([dimension, *FILTERS]), max_size=2)):
         if name in FILTERS:
             where[name] = draw(FILTERS[name])
     for name in draw(st.sets(st.sampled_from(["since", "until"]))):
@@ -277,7 +292,7 @@ class Watched:
         (["user", "month"], {}, UTC),
         (["user"], {"since": datetime(2026, 2, 3, tzinfo=UTC), "until": LAST}, UTC),
         (["feature", "day"], {"feature": "f"}, UTC),
-        (["model", "day"], {"environment": "production"}, ZONES[3]),
+        (["model", "day"], {"environment": "production"}, ZONES[5]),
     ],
 )
 def test_no_call_is_read_for_whole_days(

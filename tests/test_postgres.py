@@ -97,11 +97,11 @@ def test_every_key_has_the_distribution_column(store: PostgreSQLStore) -> None:
         "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public' "
         "AND indexdef LIKE 'CREATE UNIQUE%' AND tablename IN "
         "('calls', 'record_ids', 'cycles', 'hourly_usage', 'model_usage', 'dimension_usage', "
-        "'conversations', "
+        "'conversations', 'packed_calls', "
         f"'repricings', {', '.join(repr(name) for name in BUDGET_TABLES)})"
     )
 
-    assert len(rows) == 13
+    assert len(rows) == 14
     assert all("(project_id" in definition for _, definition in rows)
 
 
@@ -126,7 +126,8 @@ def test_an_upgrade_adds_up_what_is_there(store: PostgreSQLStore) -> None:
     known = spans(store)
     with store.transaction() as transaction:
         traces = ("span_traces", "span_responses", "held_totals")
-        for name in ("model_usage", "dimension_usage", "conversations", *traces, *BUDGET_TABLES):
+        sums = ("model_usage", "dimension_usage", "conversations", "packed_calls")
+        for name in (*sums, *traces, *BUDGET_TABLES):
             transaction.run(f"DROP TABLE {name}")
         for name in TIMING_COLUMNS:
             transaction.run(f"ALTER TABLE hourly_usage DROP COLUMN {name}")

@@ -31,6 +31,7 @@ from .problem import Problem, answer_of_problem, answer_of_surprise
 from .rate_limit import RateLimit
 from .routes import ENDPOINTS
 from .store import Store
+from .store.packing import Packing
 from .store.retention import Retention
 from .webhooks import Courier
 
@@ -90,6 +91,8 @@ def create_app(  # noqa: PLR0913  # what a server is made of
         retention = None if keep_months is None else Retention(store, keep_months)
         settling = Settling(store)
         settling.start()
+        packing = Packing(store)
+        packing.start()
         if retention is not None:
             retention.start()
         courier = Courier(
@@ -99,6 +102,7 @@ def create_app(  # noqa: PLR0913  # what a server is made of
         yield
         courier.stop()
         settling.stop()
+        packing.stop()
         if retention is not None:
             retention.stop()
         store.close()

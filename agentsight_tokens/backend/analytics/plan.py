@@ -29,7 +29,7 @@ from .dimensions import PERIODS
 from .filters import condition_of, holds_nul
 from .zones import Segment, expression
 
-__all__ = ["Part", "parts_of"]
+__all__ = ["Part", "Piece", "Query", "Range", "can_be_packed", "part_of", "pieces_of"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _HOURLY: Final = frozenset(HOURLY_KEY[2:])
@@ -45,7 +45,24 @@ class Part(NamedTuple):
     values: list[Any]
 
 
-class _Query(NamedTuple):
+class Query(NamedTuple):
+    """What is asked for."""
+
+    keys: Sequence[str]
+    """Columns of calls, and periods."""
+    where: Mapping[str, Any]
+    """The filter, as `usage_by` takes it; it is a valid one."""
+    segments: Sequence[Segment]
+    """The offsets of the zone in which periods begin."""
+
+    @property
+    def filters(self) -> dict[str, Any]:
+        """What the filter says beside its times."""
+        asked = self.where.items()
+        return {k: v for k, v in asked if v is not None and k not in {"since", "until"}}
+
+
+class _Draft(NamedTuple):
     """A query in the making."""
 
     table: str
@@ -66,7 +83,7 @@ class _Query(NamedTuple):
         return f"SELECT {', '.join(selected)} FROM {self.table} WHERE {where}{groups}"  # noqa: S608  # our own names
 
 
-class _Range(NamedTuple):
+class Range(NamedTuple):
     """A span of time in microseconds since 1970; None is for ever."""
 
     since: int | None
@@ -85,41 +102,66 @@ class _Level(NamedTuple):
     conditions: tuple[str, ...] = ()
 
 
-def parts_of(
+class Piece(NamedTuple):
+    """A span of time that one table answers."""
+
+    level: _Level | None
+    """The table of sums; None for the calls."""
+    span: Range
+
+
+def pieces_of(reader: Reader, query: Query) -> list[Piece]:
+    """Return the pieces of time whose rows together are what was asked for."""
+    since, until = query.where.get("since"), query.where.get("until")
+    if since is not None and until is not None and since >= until:
+        return []
+    span = Range(
+        None if since is None else microseconds(since), _end(reader, until) if until else None
+    )
+    return list(_pieces(span, _levels(query.keys, query.filters, query.segments)))
+
+
+def part_of(
     reader: Reader,
-    keys: Sequence[str],
-    where: Mapping[str, Any],
-    segments: Sequence[Segment],
+    query: Query,
+    piece: Piece,
     columns: Sequence[str] = SUM_COLUMNS,
     among: str | None = None,
-) -> list[Part]:
+) -> Part:
     """
-    Return the queries whose rows together are what was asked for; a key may be in several.
+    Return the query of a piece; a key may be in several.
 
     Args:
         reader: Where the calls are.
-        keys: Columns of calls, and periods.
-        where: The filter, as `usage_by` takes it; it is a valid one.
-        segments: The offsets of the zone in which periods begin.
+        query: What is asked for.
+        piece: One of its pieces.
         columns: The sums that are asked for, of `SUM_COLUMNS`.
         among: The query of the values of the first key that count, an empty text for None.
     """
-    asked = {name: value for name, value in where.items() if value is not None}
-    since, until = (asked.pop(name, None) for name in ("since", "until"))
-    span = _Range(
-        None if since is None else microseconds(since), _end(reader, until) if until else None
-    )
-    parts = []
-    for level, piece in _pieces(span, _levels(keys, asked, segments)):
-        if level is None:
-            part = _of_calls(reader, keys, asked, piece, segments)
-        else:
-            part = _of_sums(reader, keys, asked, piece, segments, level)
-        if among is not None:
-            name = f"COALESCE({keys[0]}, '')" if level is None else level.column(keys[0])
-            part.conditions.append(f"{name} IN ({among})")
-        parts.append(Part(part.statement(columns), part.values))
-    return parts
+    level, span = piece
+    if level is None:
+        draft = _of_calls(reader, query, span)
+    else:
+        draft = _of_sums(reader, query, span, level)
+    if among is not None:
+        [key, *_] = query.keys
+        name = f"COALESCE({key}, '')" if level is None else level.column(key)
+        draft.conditions.append(f"{name} IN ({among})")
+    return Part(draft.statement(columns), draft.values)
+
+
+def can_be_packed(query: Query, piece: Piece) -> bool:
+    """
+    Return whether packs are worth asking about a piece.
+
+    What is asked of less than a day the calls answer as quickly, and only they tell an empty text
+    from none.
+    """
+    level, (since, until) = piece
+    texts = query.filters.values()
+    if level is not None or "" in texts or holds_nul(texts):
+        return False
+    return since is None or until is None or until - since >= DAY
 
 
 def _end(reader: Reader, until: datetime) -> int | None:
@@ -180,26 +222,26 @@ def _longest(periods: set[str], segments: Sequence[Segment]) -> _Unit | None:
     return "month" if periods <= {"month", "year"} else "day"
 
 
-def _pieces(span: _Range, levels: Sequence[_Level]) -> Iterator[tuple[_Level | None, _Range]]:
+def _pieces(span: Range, levels: Sequence[_Level]) -> Iterator[Piece]:
     """Cut a range into whole units, the longest that there are, and what lies beyond them."""
     if span.since is not None and span.until is not None and span.since >= span.until:
         return
     if not levels:
-        yield None, span
+        yield Piece(None, span)
         return
     level, *shorter = levels
-    inner = _Range(
+    inner = Range(
         None if span.since is None else _ceiling(span.since, level.unit),
         None if span.until is None else _floor(span.until, level.unit),
     )
     if inner.since is not None and inner.until is not None and inner.since >= inner.until:
         yield from _pieces(span, shorter)
         return
-    yield level, inner
+    yield Piece(level, inner)
     if span.since is not None:
-        yield from _pieces(_Range(span.since, inner.since), shorter)
+        yield from _pieces(Range(span.since, inner.since), shorter)
     if span.until is not None:
-        yield from _pieces(_Range(inner.until, span.until), shorter)
+        yield from _pieces(Range(inner.until, span.until), shorter)
 
 
 def _floor(at: int, unit: _Unit) -> int:
@@ -223,47 +265,35 @@ def _date(at: int) -> datetime:
     return _EPOCH + timedelta(microseconds=at)
 
 
-def _of_sums(  # what a query is made of
-    reader: Reader,
-    keys: Sequence[str],
-    asked: Mapping[str, Any],
-    piece: _Range,
-    segments: Sequence[Segment],
-    level: _Level,
-) -> _Query:
+def _of_sums(reader: Reader, query: Query, span: Range, level: _Level) -> _Draft:
     conditions, values = list(level.conditions), []
-    for name, value in asked.items():
+    for name, value in query.filters.items():
         conditions.append(f"{level.column(name)} = ?")
         values.append(value)
-    for sign, bound in ((">=", piece.since), ("<", piece.until)):
-        if bound is not None:
-            conditions.append(f"{level.time} {sign} ?")
-            values.append(bound)
+    _bound(conditions, values, span, level.time)
     columns = [
         expression(
             key if key in PERIODS else level.column(key),
-            segments,
+            query.segments,
             reader.dialect,
             time=level.time,
         )
-        for key in keys
+        for key in query.keys
     ]
     sums = [f"CAST(COALESCE(SUM({name}), 0) AS BIGINT)" for name in SUM_COLUMNS]
-    return _Query(level.table, columns, sums, conditions, values)
+    return _Draft(level.table, columns, sums, conditions, values)
 
 
-def _of_calls(
-    reader: Reader,
-    keys: Sequence[str],
-    asked: Mapping[str, Any],
-    piece: _Range,
-    segments: Sequence[Segment],
-) -> _Query:
-    condition, values = condition_of(reader, asked)
+def _of_calls(reader: Reader, query: Query, span: Range) -> _Draft:
+    condition, values = condition_of(reader, query.filters)
     conditions = [condition]
-    for sign, bound in ((">=", piece.since), ("<", piece.until)):
+    _bound(conditions, values, span, "at")
+    columns = [expression(key, query.segments, reader.dialect) for key in query.keys]
+    return _Draft("calls", columns, sums_of_calls(reader.dialect), conditions, values)
+
+
+def _bound(conditions: list[str], values: list[Any], span: Range, time: str) -> None:
+    for sign, bound in ((">=", span.since), ("<", span.until)):
         if bound is not None:
-            conditions.append(f"at {sign} ?")
+            conditions.append(f"{time} {sign} ?")
             values.append(bound)
-    columns = [expression(key, segments, reader.dialect) for key in keys]
-    return _Query("calls", columns, sums_of_calls(reader.dialect), conditions, values)

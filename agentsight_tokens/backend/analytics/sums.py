@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timezone, tzinfo
+from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.backend.store.dialect import Dialect
+from agentsight_tokens.backend.store.packs import Pack, true_packs
 from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 
 from .dimensions import PERIODS, key_of
 from .filters import condition_of
-from .plan import Part, parts_of
-from .zones import Segment, offsets
+from .gathering import Gathering, Group
+from .packed import gather
+from .plan import Part, Piece, Query, can_be_packed, part_of, pieces_of
+from .zones import offsets
 
 __all__ = ["Group", "Sums", "sums_by"]
 
+
+_HAS_NUMPY: Final = find_spec("numpy") is not None
+"""Where the server is installed it is there; without it, packs are left and calls are read."""
 
 _ORDERING: Final = (
     *("cost_micro_usd", "cost_rest_pico_usd"),
     *("total_tokens", "embedding_tokens", "calls"),
 )
 """The sums by which the costliest groups are found."""
-
-
-class Group(NamedTuple):
-    """What the calls that have the same key add up to."""
-
-    key: tuple[str | None, ...]
-    """One value for each dimension; None where the calls say nothing."""
-    sums: tuple[int, ...]
-    """`SUM_COLUMNS`."""
 
 
 class Sums(NamedTuple):
@@ -56,7 +54,8 @@ def sums_by(
     Add up the calls that a filter selects, group by group.
 
     Groups come in the order of time where time is a dimension, else the costliest first. What is
-    asked of whole UTC days, and of one dimension at most, is answered without reading a call.
+    asked of whole UTC days, and of one dimension at most, is answered from the tables of sums; what
+    else is asked of a day or more from packs, where there are any; the rest from the calls.
 
     Args:
         reader: Where the calls are.
@@ -75,28 +74,53 @@ def sums_by(
     segments = offsets(
         reader, asked.get("since"), asked.get("until"), zone if is_by_time else timezone.utc
     )
-    parts = parts_of(reader, keys, asked, segments)
-    if not parts:
+    query = Query(keys, asked, segments)
+    pieces = pieces_of(reader, query)
+    if not pieces:
         return Sums(keys, [], (0,) * len(SUM_COLUMNS))
-    if limit is not None and len(keys) == 1 and not is_by_time:
-        statement, values = _of_the_first(reader, keys, asked, segments, limit)
+    packs = [
+        true_packs(reader, *piece.span) if _HAS_NUMPY and can_be_packed(query, piece) else []
+        for piece in pieces
+    ]
+    if any(packs):
+        gathering = _gathered(reader, query, zip(pieces, packs, strict=True))
+        groups, total = gathering.groups(None if is_by_time else limit), gathering.total()
     else:
-        statement, values = _of_all(reader, keys, parts, limit)
-    *rows, total = sorted(reader.rows(statement, values), key=lambda row: row[0])
-    width = 1 + len(keys)
-    groups = [Group(row[1:width], row[width:]) for row in rows]
-    groups.sort(key=_by_time if set(keys) & set(PERIODS) else _by_cost)
-    return Sums(keys, groups, total[width:])
+        if limit is not None and len(keys) == 1 and not is_by_time:
+            statement, values = _of_the_first(reader, query, pieces, limit)
+        else:
+            statement, values = _of_all(reader, query, pieces, limit)
+        *rows, last = sorted(reader.rows(statement, values), key=lambda row: row[0])
+        width = 1 + len(keys)
+        groups, total = [Group(row[1:width], row[width:]) for row in rows], last[width:]
+    groups.sort(key=_by_time if is_by_time else _by_cost)
+    return Sums(keys, groups[:limit], total)
+
+
+def _gathered(
+    reader: Reader, query: Query, pieces: Iterable[tuple[Piece, Sequence[Pack]]]
+) -> Gathering:
+    """Put together what packs know, and the rest."""
+    found = Gathering(len(query.keys))
+    for piece, packs in pieces:
+        rest = [piece]
+        if packs:
+            left = gather(reader, query, piece.span, packs, found)
+            rest = [Piece(None, span) for span in left]
+        for each in rest:
+            found.add_rows(reader.rows(*part_of(reader, query, each)))
+    return found
 
 
 def _of_all(
-    reader: Reader, keys: Sequence[str], parts: Sequence[Part], limit: int | None
+    reader: Reader, query: Query, pieces: Sequence[Piece], limit: int | None
 ) -> tuple[str, list[Any]]:
     """Return the query whose rows are 0, a group and its sums; the last one is 1 and the total."""
-    names = [f"key_{i}" for i in range(len(keys))]
+    parts = [part_of(reader, query, piece) for piece in pieces]
+    names = [f"key_{i}" for i in range(len(query.keys))]
     cut, values = "", [value for part in parts for value in part.values]
     if limit is not None:
-        order = _order(reader.dialect, names, is_by_time=bool(set(keys) & set(PERIODS)))
+        order = _order(reader.dialect, names, is_by_time=bool(set(query.keys) & set(PERIODS)))
         cut = f" ORDER BY {', '.join(order)} LIMIT ?"
         values.append(limit)
     nothing = [f"NULL AS {name}" for name in names]
@@ -109,11 +133,7 @@ def _of_all(
 
 
 def _of_the_first(
-    reader: Reader,
-    keys: Sequence[str],
-    where: Mapping[str, Any],
-    segments: Sequence[Segment],
-    limit: int,
+    reader: Reader, query: Query, pieces: Sequence[Piece], limit: int
 ) -> tuple[str, list[Any]]:
     """
     Return such a query for the first groups of many.
@@ -121,9 +141,11 @@ def _of_the_first(
     Who they are is found by what orders them, which is a part of the sums, and only theirs are
     then added up; the total is asked for by itself.
     """
-    ranked = parts_of(reader, keys, where, segments, _ORDERING)
-    chosen = parts_of(reader, keys, where, segments, among="SELECT COALESCE(key_0, '') FROM ranks")
-    whole = parts_of(reader, (), where, segments)
+    ranked = [part_of(reader, query, piece, _ORDERING) for piece in pieces]
+    among = "SELECT COALESCE(key_0, '') FROM ranks"
+    chosen = [part_of(reader, query, piece, among=among) for piece in pieces]
+    all_of_them = query._replace(keys=())
+    whole = [part_of(reader, all_of_them, piece) for piece in pieces_of(reader, all_of_them)]
     order = ", ".join(_order(reader.dialect, ["key_0"], is_by_time=False))
     first = _together(["key_0"], ranked, _ORDERING)
     statement = (

@@ -13,7 +13,7 @@ from agentsight_tokens.calls import microseconds
 
 from .dimensions import PERIODS
 
-__all__ = ["Segment", "expression", "offsets"]
+__all__ = ["Segment", "expression", "offset_text", "offsets"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SECONDS_TO_1970: Final = 62_135_596_800
@@ -51,7 +51,7 @@ def expression(key: str, segments: Sequence[Segment], dialect: Dialect, *, time:
     if key != "hour":
         return local
     # Where clocks are set back, only the offset tells the two hours apart.
-    return f"{local} || {_by_segment(time, segments, _offset_text)}"
+    return f"{local} || {_by_segment(time, segments, _quoted_offset)}"
 
 
 def _by_segment(time: str, segments: Sequence[Segment], sql_of: Callable[[timedelta], str]) -> str:
@@ -62,10 +62,15 @@ def _by_segment(time: str, segments: Sequence[Segment], sql_of: Callable[[timede
     return f"CASE {cases} ELSE {sql_of(last.offset)} END"
 
 
-def _offset_text(offset: timedelta) -> str:
+def offset_text(offset: timedelta) -> str:
+    """Return an offset as it ends the name of an hour."""
     sign = "-" if offset < timedelta() else "+"
     minutes = abs(offset) // timedelta(minutes=1)
-    return f"'{sign}{minutes // 60:02}:{minutes % 60:02}'"
+    return f"{sign}{minutes // 60:02}:{minutes % 60:02}"
+
+
+def _quoted_offset(offset: timedelta) -> str:
+    return f"'{offset_text(offset)}'"
 
 
 def offsets(

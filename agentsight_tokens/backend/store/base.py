@@ -35,6 +35,7 @@ PROJECT_TABLES: Final[tuple[str, ...]] = (
     "dimension_usage",
     "hourly_usage",
     "model_usage",
+    "packed_calls",
     "repricings",
     "webhook_deliveries",
 )

@@ -25,6 +25,12 @@ class Dialect(NamedTuple):
     """What follows a text that is to be ordered by its code points."""
     cut: str
     """A number that is not negative without its fraction; {number} stands in."""
+    turn_of_packing: str
+    """
+    The statement by which a transaction waits for those that drop packs.
+
+    Nothing where transactions that write come one after another anyway.
+    """
 
     def whole(self, number: str) -> str:
         """Return the expression of a number without its fraction."""
@@ -63,6 +69,7 @@ SQLITE: Final = Dialect(
     },
     by_code_point="",
     cut="CAST({number} AS INTEGER)",
+    turn_of_packing="",
 )
 
 POSTGRESQL: Final = Dialect(
@@ -78,4 +85,5 @@ POSTGRESQL: Final = Dialect(
     },
     by_code_point=' COLLATE "C"',
     cut="CAST(trunc({number}) AS BIGINT)",
+    turn_of_packing="LOCK TABLE packed_calls IN SHARE ROW EXCLUSIVE MODE",
 )

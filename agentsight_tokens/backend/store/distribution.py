@@ -26,6 +26,7 @@ DISTRIBUTED: Final = (
     "hourly_usage",
     "model_usage",
     "dimension_usage",
+    "packed_calls",
     "repricings",
     "budgets",
     "budget_versions",

@@ -78,6 +78,7 @@ def expire(transaction: Transaction, before: datetime) -> int:
     since = partition_of(limit).since
     if since is not None:
         transaction.run("DELETE FROM conversations WHERE last_at < ?", (since,))
+        transaction.run("DELETE FROM packed_calls WHERE start < ?", (since,))
     return calls
 
 

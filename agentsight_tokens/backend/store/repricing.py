@@ -12,6 +12,7 @@ from agentsight_tokens.usage import UsageRecord
 
 from .base import Transaction
 from .budget_counting import Counted
+from .packs import drop_packs
 from .tally import Tally, entry_of
 
 __all__ = ["COST_COLUMNS", "reprice"]
@@ -59,6 +60,7 @@ def reprice(
     """
     changed = 0
     at = microseconds(repriced_at)
+    times = set()
     tally = Tally()
     for record in records:
         call = (project_id, microseconds(record.at), record.id)
@@ -77,11 +79,13 @@ def reprice(
             if counted is not None:
                 [call_of_each] = records_of([each])
                 counted.add(project_id, environment, call_of_each, sign=sign)
+        times.add(call[1])
         changed += 1
         if changed % _CALLS_A_TALLY == 0:
             transaction.add(tally)
             tally = Tally()
     transaction.add(tally)
+    drop_packs(transaction, project_id, times)
     if counted is not None:
         counted.write(repriced_at)
     return changed

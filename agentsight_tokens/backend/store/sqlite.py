@@ -168,6 +168,7 @@ class SQLiteStore:
                 (first,),
             )
             transaction.run("DELETE FROM conversations WHERE last_at < ?", (first,))
+            transaction.run("DELETE FROM packed_calls WHERE start < ?", (first,))
             for (project_id,) in transaction.rows(PROJECTS_WITH_BUDGETS):
                 forget_windows(transaction, SQLITE, project_id, utc)
             return transaction.run("DELETE FROM calls WHERE at < ?", (first,))

@@ -30,7 +30,7 @@ __all__ = ["CALL_KEY", "prepare"]
 CALL_KEY: Final = ("project_id", "id")
 """A project takes each record id once; what another one has taken is no concern of it."""
 
-_VERSION: Final = 6
+_VERSION: Final = 7
 _calls: Final = calls_table(
     "number INTEGER PRIMARY KEY",
     "project_id INTEGER NOT NULL",
@@ -79,6 +79,9 @@ _TABLES: Final = (
   project_id INTEGER NOT NULL, conversation_id TEXT NOT NULL, first_at INTEGER NOT NULL,
   last_at INTEGER NOT NULL, {", ".join(f"{name} TEXT" for name in CONVERSATION_FACTS)}, {_SUMS},
   PRIMARY KEY ({", ".join(CONVERSATION_KEY)})) STRICT""",
+    """CREATE TABLE IF NOT EXISTS packed_calls (
+  project_id INTEGER NOT NULL, period TEXT NOT NULL, start INTEGER NOT NULL, name TEXT NOT NULL,
+  data BLOB NOT NULL, PRIMARY KEY (project_id, period, start, name)) STRICT""",
     *BUDGET_TABLES,
     """CREATE TABLE IF NOT EXISTS span_traces (
   project_id INTEGER NOT NULL, trace_id TEXT NOT NULL, touched_at INTEGER NOT NULL,
@@ -100,6 +103,7 @@ _CHANGED_SINCE: Final[tuple[dict[str, tuple[str, str]], ...]] = (
         "calls": (_DEFAULT_ROW, ", ".join(("number", "cycle_key", "environment", *CALL_COLUMNS))),
     },
     {"hourly_usage": ("project_id", ", ".join((*HOURLY_KEY[1:], *SUMMARY_COLUMNS)))},
+    {},
     {},
     {},
     {},

@@ -8,7 +8,7 @@ from agentsight_tokens.errors import ConfigurationError
 
 __all__ = ["HEAD", "VERSION_QUERY", "upgrade"]
 
-HEAD: Final = "0006"
+HEAD: Final = "0007"
 """The step that this version of the program needs."""
 
 VERSION_QUERY: Final = "SELECT version_num FROM alembic_version"

@@ -1,0 +1,203 @@
+"""Sums from packs: what the calls would have to be read for, of days and hours that are packed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from functools import lru_cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from agentsight_tokens.backend.store import Reader
+from agentsight_tokens.backend.store.pack import QUARTER, QUARTERS, Column
+from agentsight_tokens.backend.store.packs import Pack, columns_of
+from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
+
+from .dimensions import PERIODS
+from .gathering import Gathering
+from .plan import Query, Range
+from .zones import offset_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Integers = npt.NDArray[np.int64]
+
+__all__ = ["gather"]
+
+_ROWS_AT_ONCE: Final = 150_000
+"""Of packs, that are in memory together."""
+
+_QUARTER: Final = timedelta(minutes=15)
+_DAY_SECONDS: Final = 86_400
+_HOUR_SECONDS: Final = 3_600
+_MICRO: Final = 1_000_000
+
+
+def gather(
+    reader: Reader, query: Query, span: Range, packs: Sequence[Pack], gathering: Gathering
+) -> list[Range]:
+    """
+    Add up what packs know of a time; return the times that they do not.
+
+    Args:
+        reader: A project.
+        query: What is asked for; no text of its filter is empty.
+        span: The time.
+        packs: That are true, in the order of time.
+        gathering: Where it is added up.
+    """
+    if any(s.offset % _QUARTER or (s.until or 0) % QUARTER for s in query.segments):
+        return [span]
+    keys = (key for key in query.keys if key not in PERIODS)
+    names = list(dict.fromkeys([QUARTERS, *keys, *query.filters, *SUM_COLUMNS]))
+    left, since = [], span.since
+    for part in _parts(packs):
+        found = columns_of(reader, part, names)
+        rows = _Rows(query, gathering)
+        for pack in part:
+            if pack.start not in found:  # it was dropped just now
+                continue
+            first = pack.start if since is None else max(since, pack.start)
+            end = pack.end if span.until is None else min(span.until, pack.end)
+            first, end = first + -first % QUARTER, end - end % QUARTER
+            if first >= end:
+                continue
+            rows.take(pack, found[pack.start], first, end)
+            if since is None or since < first:
+                left.append(Range(since, first))
+            since = end
+        rows.hand_over()
+    if since is None or span.until is None or since < span.until:
+        left.append(Range(since, span.until))
+    return left
+
+
+def _parts(packs: Sequence[Pack]) -> Iterator[list[Pack]]:
+    """Cut packs into so many as are in memory together, of one period each."""
+    for _, group in groupby(packs, key=lambda pack: pack.period):
+        part: list[Pack] = []
+        rows = 0
+        for pack in group:
+            if part and rows + pack.rows > _ROWS_AT_ONCE:
+                yield part
+                part, rows = [], 0
+            part.append(pack)
+            rows += pack.rows
+        yield part
+
+
+class _Rows:
+    """The rows of packs that a filter selects."""
+
+    def __init__(self, query: Query, gathering: Gathering) -> None:
+        self._query = query
+        self._gathering = gathering
+        self._groups: list[list[Integers]] = [[] for _ in query.keys]
+        self._sums: list[list[Integers]] = [[] for _ in SUM_COLUMNS]
+
+    def take(self, pack: Pack, columns: Mapping[str, Column], first: int, end: int) -> None:
+        """Take the rows of a pack from one quarter on until before another."""
+        import numpy
+
+        quarters = columns[QUARTERS].array()
+        chosen = self._chosen(columns)
+        if (first, end) != (pack.start, pack.end):
+            chosen &= quarters >= (first - pack.start) // QUARTER
+            chosen &= quarters < (end - pack.start) // QUARTER
+        rows = numpy.flatnonzero(chosen)
+        for number, key in enumerate(self._query.keys):
+            if key in PERIODS:
+                ids = self._ids_of_quarters(number, pack)[quarters[rows]]
+            elif key in columns:
+                known = self._gathering.ids(number, columns[key].texts)
+                ids = known[columns[key].array()[rows]]
+            else:
+                ids = numpy.full(len(rows), self._gathering.ids(number, [None])[0])
+            self._groups[number].append(ids)
+        for parts, name in zip(self._sums, SUM_COLUMNS, strict=True):
+            if name in columns:
+                parts.append(columns[name].array()[rows])
+            else:
+                parts.append(numpy.zeros(len(rows), numpy.int8))
+
+    def _chosen(self, columns: Mapping[str, Column]) -> npt.NDArray[np.bool_]:
+        """Return of each row of a pack whether the filter selects it."""
+        import numpy
+
+        count = len(columns[QUARTERS].array())
+        chosen = numpy.ones(count, bool)
+        for name, value in self._query.filters.items():
+            if name not in columns:
+                return numpy.zeros(count, bool)
+            chosen &= _selected(name, columns[name], value)[columns[name].array()]
+        return chosen
+
+    def hand_over(self) -> None:
+        """Add up what was taken."""
+        import numpy
+
+        count = sum(map(len, self._sums[0]))
+        if not count:
+            return
+        groups = numpy.zeros((len(self._groups), count), numpy.int64)
+        sums = numpy.zeros((len(self._sums), count), numpy.int64)
+        for columns, found in ((groups, self._groups), (sums, self._sums)):
+            for numbers, parts in zip(columns, found, strict=True):
+                numpy.concatenate(parts, out=numbers)
+        self._gathering.add(groups, sums)
+
+    def _ids_of_quarters(self, number: int, pack: Pack) -> Integers:
+        """Return the number of the period in which each quarter of a pack begins."""
+        import numpy
+
+        key = self._query.keys[number]
+        unit = _HOUR_SECONDS if key == "hour" else _DAY_SECONDS
+        parts = []
+        first = pack.start
+        for until, offset in self._query.segments:
+            end = pack.end if until is None else min(until, pack.end)
+            if first < end:
+                local = numpy.arange(first // _MICRO, end // _MICRO, QUARTER // _MICRO)
+                periods = (local + offset // timedelta(seconds=1)) // unit
+                named = range(int(periods[0]), int(periods[-1]) + 1)
+                ids = self._gathering.ids(number, [_label(key, each, offset) for each in named])
+                parts.append(ids[periods - periods[0]])
+                first = end
+        return numpy.concatenate(parts)
+
+
+def _selected(name: str, column: Column, value: Any) -> npt.NDArray[np.bool_]:
+    """Return for each text of a dimension whether a filter selects it."""
+    import numpy
+
+    if name != "tags":
+        return numpy.array([text == value for text in column.texts], bool)
+    tags = {value} if isinstance(value, str) else set(value)
+    return numpy.array(
+        [
+            text is not None and tags <= set(msgspec.json.decode(text, type=list[str]))
+            for text in column.texts
+        ],
+        bool,
+    )
+
+
+def _label(key: str, number: int, offset: timedelta) -> str:
+    """Return the name of a local hour or of the period of a local day, counted from 1970."""
+    if key == "hour":
+        day, hour = divmod(number, 24)
+        return f"{_day('day', day)}T{hour:02}:00{offset_text(offset)}"
+    return _day(key, number)
+
+
+@lru_cache(maxsize=4096)
+def _day(key: str, number: int) -> str:
+    """Return the name of the period in which a day lies, counted from 1970."""
+    day = date(1970, 1, 1) + timedelta(days=number)
+    if key == "week":
+        return f"{day - timedelta(days=day.weekday())}"
+    return f"{day}"[: {"day": 10, "month": 7, "year": 4}[key]]

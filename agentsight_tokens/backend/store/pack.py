@@ -1,0 +1,163 @@
+"""
+The pack: the calls of a day or an hour of one project, column by column, to be added up quickly.
+
+Calls that are alike in every dimension, in their tags and in the quarter of an hour are one row
+of it. Each column is stored by itself, so that a query reads the few that it asks for. A pack
+is true as long as the sums of its time, which every call is added to as it comes, are its own:
+what takes calls need not know of packs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from .rollup import SUM_COLUMNS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Integers = npt.NDArray[np.int64]
+
+__all__ = [
+    "HEAD_NAME",
+    "PACKED_DIMENSIONS",
+    "QUARTER",
+    "QUARTERS",
+    "Column",
+    "Head",
+    "Packer",
+    "proof_of",
+]
+
+QUARTER: Final = 900_000_000
+"""Microseconds of a quarter of an hour: the offset of every zone is of whole ones."""
+
+QUARTERS: Final = "quarter"
+"""The column of the quarter in which a call ended, counted from the beginning of the pack."""
+
+PACKED_DIMENSIONS: Final[tuple[str, ...]] = (
+    "conversation_id",
+    "session_id",
+    "user_id",
+    "org_id",
+    "agent",
+    "feature",
+    "tags",
+    "model",
+    "provider",
+    "operation",
+    "status",
+    "source",
+    "handler",
+    "tool_name",
+    "service_tier",
+    "environment",
+)
+"""The columns of calls by which a pack can be filtered and grouped; `tags` is their JSON."""
+
+HEAD_NAME: Final = ""
+"""The name under which the head of a pack is stored, beside its columns."""
+
+_CODES: Final = ("<u1", "<u2", "<u4")
+_NUMBERS: Final = ("<i1", "<i2", "<i4", "<i8")
+_MONEY: Final = tuple(
+    (SUM_COLUMNS.index(f"{name}_micro_usd"), SUM_COLUMNS.index(f"{name}_rest_pico_usd"))
+    for name in ("cost", "prompt_cost", "completion_cost")
+)
+
+
+class Head(msgspec.Struct, frozen=True, array_like=True):
+    """What a pack says of itself."""
+
+    mark: str
+    """Of the one who packs: who finds another's has lost its turn."""
+    began_at: int
+    """When, in microseconds since 1970."""
+    rows: int = 0
+    proof: tuple[int, ...] = ()
+    """`proof_of` its sums; nothing as long as it is being packed."""
+
+
+class Column(msgspec.Struct, frozen=True, array_like=True):
+    """A column of a pack; one that is not there is 0, or None, in every row."""
+
+    kind: str
+    """The type of the numbers, as NumPy writes it."""
+    numbers: bytes
+    texts: tuple[str | None, ...] = ()
+    """What the numbers stand for, in a dimension."""
+
+    def array(self) -> Any:
+        """Return the numbers."""
+        import numpy
+
+        return numpy.frombuffer(self.numbers, dtype=self.kind)
+
+
+class Packer:
+    """Puts rows into a pack."""
+
+    def __init__(self) -> None:
+        self._quarters: list[Integers] = []
+        self._codes: list[list[Integers]] = [[] for _ in PACKED_DIMENSIONS]
+        self._texts: list[dict[str | None, int]] = [{} for _ in PACKED_DIMENSIONS]
+        self._sums: list[list[Integers]] = [[] for _ in SUM_COLUMNS]
+        self.rows = 0
+        self._totals = [0] * len(SUM_COLUMNS)
+
+    def add(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Add rows: the quarter, `PACKED_DIMENSIONS`, `SUM_COLUMNS`."""
+        import numpy
+
+        if not rows:
+            return
+        quarters, *columns = zip(*rows, strict=True)
+        self._quarters.append(numpy.array(quarters, numpy.int64))
+        for codes, texts, column in zip(self._codes, self._texts, columns, strict=False):
+            found = [texts.setdefault(text, len(texts)) for text in column]
+            codes.append(numpy.array(found, numpy.int64))
+        for number, column in enumerate(columns[len(PACKED_DIMENSIONS) :]):
+            self._sums[number].append(numpy.array(column, numpy.int64))
+            self._totals[number] += sum(column)
+        self.rows += len(rows)
+
+    @property
+    def proof(self) -> tuple[int, ...]:
+        """What proves that nothing has changed since."""
+        return proof_of(self._totals)
+
+    def columns(self) -> Mapping[str, Column]:
+        """Return the columns that say anything."""
+        import numpy
+
+        found = {QUARTERS: _column(numpy.concatenate(self._quarters))}
+        for name, codes, texts in zip(PACKED_DIMENSIONS, self._codes, self._texts, strict=True):
+            if texts.keys() != {None}:
+                found[name] = _column(numpy.concatenate(codes), texts)
+        for name, sums in zip(SUM_COLUMNS, self._sums, strict=True):
+            numbers = numpy.concatenate(sums)
+            if numbers.any():
+                found[name] = _column(numbers)
+        return found
+
+
+def proof_of(sums: Sequence[int]) -> tuple[int, ...]:
+    """
+    Return of `SUM_COLUMNS` what changes whenever calls do: their number and their costs.
+
+    A cost is put together of its halves, since these depend on who has added them up.
+    """
+    return (sums[0], *(sums[high] * 1_000_000 + sums[low] for high, low in _MONEY))
+
+
+def _column(numbers: Integers, texts: Iterable[str | None] = ()) -> Column:
+    """Return numbers in as few bytes as they take."""
+    import numpy
+
+    kinds = _CODES if texts else _NUMBERS
+    kind = next(each for each in kinds if numpy.array_equal(numbers.astype(each), numbers))
+    return Column(kind, numbers.astype(kind).tobytes(), tuple(texts))

@@ -1,0 +1,194 @@
+"""
+Packing: the calls of each day that is over become a pack, and so do the hours of the running one.
+
+A pack is made of a reading of the calls outside of any transaction, so that nobody who brings
+calls waits. What changes calls later makes the pack untrue by the sums that it changes with them,
+or deletes it, and it is made again. Few calls are quick to read as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from threading import Event, Thread
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from agentsight_tokens.calls import microseconds
+
+from .base import Reader, Store, Transaction
+from .pack import HEAD_NAME, PACKED_DIMENSIONS, QUARTER, Head, Packer
+from .packs import DROP, LENGTHS, PackPeriod, heads_of, proofs_of
+from .rollup import DAY, HOUR, sums_of_calls
+
+__all__ = ["FEWEST_CALLS", "Packing", "Span", "pack", "pack_all", "spans_due"]
+
+_logger: Final = logging.getLogger("agentsight_tokens.server")
+
+FEWEST_CALLS: Final = 200
+"""That are worth a pack."""
+
+_LATE: Final = timedelta(minutes=5)
+"""A time is over when what comes late has mostly come."""
+_LOST: Final = timedelta(minutes=10)
+"""Who has not finished a pack by then never will."""
+_EVERY_SECONDS: Final = 60.0
+_PAUSES: Final = 4
+"""How much longer than it works a thread waits, for others to get the processor."""
+
+_SPAN: Final = "project_id = ? AND period = ? AND start = ?"
+_HEAD: Final = f"SELECT data FROM packed_calls WHERE {_SPAN} AND name = '{HEAD_NAME}'"  # noqa: S608  # our own names
+_DROP_HOURS: Final = (
+    "DELETE FROM packed_calls WHERE project_id = ? AND period = 'hour' AND start >= ? AND start < ?"
+)
+_INSERT: Final = (
+    "INSERT INTO packed_calls (project_id, period, start, name, data) VALUES (?, ?, ?, ?, ?)"
+)
+
+
+class Span(NamedTuple):
+    """A time that can be packed."""
+
+    project_id: int
+    period: PackPeriod
+    start: int
+    proof: tuple[int, ...]
+    """What the sums of this time prove."""
+
+    @property
+    def key(self) -> tuple[int, PackPeriod, int]:
+        """What names it in the table of packs."""
+        return self.project_id, self.period, self.start
+
+
+class Packing:
+    """A thread that packs what is over, now and again and again."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._tried: dict[tuple[int, PackPeriod, int], tuple[int, ...]] = {}
+        self._is_over = Event()
+        self._thread = Thread(target=self._run, name="agentsight-packing", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, once what runs has ended."""
+        self._is_over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                self._pack_all()
+            except self._store.outages as error:
+                _logger.warning("calls are not packed, it is tried again: %s", error)
+            self._is_over.wait(_EVERY_SECONDS)
+
+    def _pack_all(self) -> None:
+        packs = 0
+        for span in spans_due(self._store, datetime.now(timezone.utc)):
+            # Of a month that has expired, calls that come late are not all that its sums have:
+            # no pack of it will ever be true.
+            if self._tried.get(span.key) == span.proof:
+                continue
+            began = time.monotonic()
+            packs += pack(self._store, span)
+            self._tried[span.key] = span.proof
+            if self._is_over.wait(_PAUSES * (time.monotonic() - began)):
+                break
+        if packs:
+            _logger.info("packing", extra={"facts": {"packs": packs}})
+
+
+def pack_all(store: Store, now: datetime, *, fewest: int = FEWEST_CALLS) -> int:
+    """Pack what `spans_due` returns; return how many packs were made."""
+    return sum(pack(store, span) for span in spans_due(store, now, fewest=fewest))
+
+
+def spans_due(store: Store, now: datetime, *, fewest: int = FEWEST_CALLS) -> Iterator[Span]:
+    """
+    Return what is over and has no true pack; of each project the latest first.
+
+    Args:
+        store: Where the calls are.
+        now: The time.
+        fewest: The calls that are worth a pack.
+    """
+    over, lost = microseconds(now - _LATE), microseconds(now - _LOST)
+    today = over - over % DAY
+    for (project_id,) in store.rows("SELECT id FROM projects ORDER BY id"):
+        reader = store.of_project(project_id)
+        [(oldest,)] = reader.rows("SELECT MIN(at) FROM calls")
+        if oldest is None:
+            continue
+        heads = heads_of(reader)
+        since = oldest - oldest % DAY
+        spans: tuple[tuple[PackPeriod, int, int], ...] = (
+            ("hour", max(today, since), over - over % HOUR),
+            ("day", since, today),
+        )
+        for period, first, end in spans:
+            for start, proof in sorted(proofs_of(reader, period, first, end).items(), reverse=True):
+                head = heads.get((period, start))
+                if proof[0] < fewest or (head is not None and head.proof == proof):
+                    continue
+                if head is None or head.proof or head.began_at < lost:
+                    yield Span(project_id, period, start, proof)
+
+
+def pack(store: Store, span: Span) -> bool:
+    """
+    Pack the calls of a time; return whether it is packed.
+
+    It is not where calls of it were changed meanwhile, or somebody else has begun to pack them.
+    """
+    begun = Head(mark=uuid.uuid4().hex, began_at=time.time_ns() // 1000)
+    with store.transaction() as transaction:
+        # Whoever changes calls drops their packs: those who have begun before are waited for, and
+        # those who begin now drop this head.
+        if store.dialect.turn_of_packing:
+            transaction.run(store.dialect.turn_of_packing)
+        _write(transaction, span, {HEAD_NAME: begun})
+    packer = _packer(store.of_project(span.project_id), span)
+    with store.transaction() as transaction:
+        found = transaction.rows(_HEAD, span.key)
+        if not found or msgspec.msgpack.decode(found[0][0], type=Head).mark != begun.mark:
+            return False
+        if not packer.rows:
+            transaction.run(DROP, span.key)
+            return False
+        head = msgspec.structs.replace(begun, rows=packer.rows, proof=packer.proof)
+        _write(transaction, span, {HEAD_NAME: head, **packer.columns()})
+        if span.period == "day":
+            transaction.run(_DROP_HOURS, (span.project_id, span.start, span.start + DAY))
+    return True
+
+
+def _packer(reader: Reader, span: Span) -> Packer:
+    packer = Packer()
+    names = ", ".join(f"NULLIF({name}, '')" for name in PACKED_DIMENSIONS)
+    numbers = ", ".join(str(number + 1) for number in range(len(PACKED_DIMENSIONS) + 1))
+    # An hour at a time: what has not been packed yet takes much memory.
+    for since in range(span.start, span.start + LENGTHS[span.period], HOUR):
+        packer.add(
+            reader.rows(
+                f"SELECT (at - {span.start}) / {QUARTER}, {names}, "  # noqa: S608  # our own names
+                f"{', '.join(sums_of_calls(reader.dialect))} FROM calls "
+                f"WHERE at >= ? AND at < ? GROUP BY {numbers}",
+                (since, since + HOUR),
+            )
+        )
+    return packer
+
+
+def _write(transaction: Transaction, span: Span, parts: Mapping[str, Any]) -> None:
+    transaction.run(DROP, span.key)
+    for name, part in parts.items():
+        transaction.run(_INSERT, (*span.key, name, msgspec.msgpack.encode(part)))

@@ -1,0 +1,315 @@
+"""Packs are made of what is over, and are used as long as they are true."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentsight_tokens import Scope, UsageRecord
+from agentsight_tokens.backend.accounts import Accounts
+from agentsight_tokens.backend.analytics import usage_by
+from agentsight_tokens.backend.store import SQLiteStore, Store
+from agentsight_tokens.backend.store.base import ProjectReader
+from agentsight_tokens.backend.store.packing import Packing, pack, pack_all, spans_due
+from agentsight_tokens.backend.store.packs import true_packs
+from agentsight_tokens.backend.store.rollup import DAY
+from agentsight_tokens.calls import microseconds
+from tests.analytics_kit import keep
+from tests.records import call
+from tests.store_kit import postgresql, store
+
+__all__ = ["postgresql", "store"]
+
+UTC = timezone.utc
+DAY_1 = datetime(2026, 3, 30, tzinfo=UTC)
+NOW = datetime(2026, 4, 2, 10, 20, tzinfo=UTC)
+
+
+def calls_of(day: datetime, count: int = 3, **facts: object) -> list[UsageRecord]:
+    """Return calls of one user and two features, some hours apart."""
+    return [
+        call(
+            id=f"{day:%d}-{number}",
+            at=day + timedelta(hours=number, minutes=7),
+            scope=Scope(conversation_id=f"c{number}", user_id="u", feature="fg"[number % 2]),
+            **facts,
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.fixture
+def packed(store: Store) -> Store:
+    """Two days with packs, and two hours of a third."""
+    for number in (0, 1, 3):
+        keep(store, *calls_of(DAY_1 + timedelta(days=number)))
+    assert pack_all(store, NOW, fewest=1) == 5
+    return store
+
+
+def calls_by_feature(reader: Any, **where: Any) -> dict[str | None, int]:
+    report = usage_by(reader, ["feature"], where={"user_id": "u", **where})
+    return {key[0]: usage.request_count for key, usage in report.groups}
+
+
+def packs_of(store: Store, project_id: int = 1) -> list[tuple[str, int]]:
+    """Return the packs that are true, and the day of each."""
+    packs = true_packs(store.of_project(project_id), None, None)
+    return [(each.period, (each.start - microseconds(DAY_1)) // DAY) for each in packs]
+
+
+class Watched(ProjectReader):
+    """A reader of a project that does something before it reads calls, and remembers that."""
+
+    def __init__(self, store: Store, before: Callable[[], object] = lambda: None) -> None:
+        super().__init__(store, 1)
+        self._before = before
+        self.readings = 0
+
+    def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        if " FROM calls" in statement:
+            self.readings += 1
+            self._before()
+        return super().rows(statement, values)
+
+
+def test_packs_answer_for_calls(packed: Store) -> None:
+    """Days that are over and hours of the day that is not; only the rest is read."""
+    assert packs_of(packed) == [("day", 0), ("day", 1), ("hour", 3), ("hour", 3), ("hour", 3)]
+    reader = Watched(packed)
+    found = calls_by_feature(reader, since=DAY_1, until=DAY_1 + timedelta(days=2))
+
+    assert found == {"f": 4, "g": 2}
+    assert reader.readings == 0
+    assert calls_by_feature(packed.of_project(1)) == {"f": 6, "g": 3}
+
+
+def test_a_pack_is_cut_by_quarters(packed: Store) -> None:
+    """What is asked of the middle of one comes from it, and the minutes beside from the calls."""
+    since, until = DAY_1 + timedelta(minutes=8), DAY_1 + timedelta(days=1, hours=1, minutes=7)
+
+    assert calls_by_feature(packed.of_project(1), since=since, until=until) == {"g": 1, "f": 2}
+
+
+def test_a_call_that_comes_late_counts(packed: Store) -> None:
+    """Its day is read until it is packed again; one that comes twice changes nothing."""
+    late = call(id="late", at=DAY_1 + timedelta(hours=5), scope=Scope(user_id="u", feature="f"))
+    keep(packed, late)
+
+    assert calls_by_feature(packed.of_project(1)) == {"f": 7, "g": 3}
+    assert ("day", 0) not in packs_of(packed)
+    keep(packed, *calls_of(DAY_1 + timedelta(days=1)))
+    assert pack_all(packed, NOW, fewest=1) == 1
+    assert packs_of(packed)[:2] == [("day", 0), ("day", 1)]
+    assert calls_by_feature(packed.of_project(1)) == {"f": 7, "g": 3}
+
+
+def test_a_day_takes_the_place_of_its_hours(packed: Store) -> None:
+    """When it is over."""
+    assert pack_all(packed, NOW + timedelta(days=1), fewest=1) == 1
+
+    assert packs_of(packed) == [("day", 0), ("day", 1), ("day", 3)]
+    [(hours,)] = packed.rows("SELECT COUNT(*) FROM packed_calls WHERE period = 'hour'")
+    assert hours == 0
+
+
+def test_calls_that_cost_something_else_are_packed_anew(packed: Store) -> None:
+    """Also where the sums of their day are the same as before."""
+    first, second, _ = calls_of(DAY_1)
+    swapped = calls_of(DAY_1, cost_pico_usd=7)[:1]
+    packed.reprice(swapped, repriced_at=NOW)
+    costs = [record.cost_pico_usd for record in (first, second)]
+    report = usage_by(
+        packed.of_project(1),
+        ["feature"],
+        where={"user_id": "u", "until": DAY_1 + timedelta(days=1)},
+    )
+    found = {key[0]: usage.cost_pico_usd for key, usage in report.groups}
+
+    assert packs_of(packed)[0] == ("day", 1)
+    assert found == {"f": 7 + (costs[0] or 0), "g": costs[1]}
+
+
+def test_a_month_that_expires_takes_its_packs_along(packed: Store) -> None:
+    """And a call of it that comes afterwards is all that can be told of it."""
+    packed.expire(datetime(2026, 4, 1, tzinfo=UTC))
+    assert packs_of(packed) == [("hour", 3)] * 3
+    assert calls_by_feature(packed.of_project(1)) == {"f": 2, "g": 1}
+
+    keep(packed, call(id="new", at=DAY_1, scope=Scope(user_id="u", feature="h")))
+
+    assert calls_by_feature(packed.of_project(1)) == {"f": 2, "g": 1, "h": 1}
+    # A day has no calls any more, and another one fewer than its sums have.
+    assert [pack(packed, span) for span in spans_due(packed, NOW, fewest=1)] == [False, True]
+    assert packs_of(packed) == [("hour", 3)] * 3
+    assert calls_by_feature(packed.of_project(1)) == {"f": 2, "g": 1, "h": 1}
+
+
+def test_projects_have_packs_of_their_own(packed: Store) -> None:
+    """What one has is not in the other's sums; over both, the calls are read."""
+    other = Accounts(packed).project("other").id
+    keep(packed, *calls_of(DAY_1, 5), project_id=other)
+    assert calls_by_feature(packed.of_project(other)) == {"f": 3, "g": 2}
+    assert pack_all(packed, NOW, fewest=1) == 1
+
+    assert packs_of(packed, other) == [("day", 0)]
+    assert calls_by_feature(packed.of_project(other)) == {"f": 3, "g": 2}
+    assert calls_by_feature(packed.of_project(1)) == {"f": 6, "g": 3}
+    assert calls_by_feature(packed) == {"f": 9, "g": 5}
+
+
+def test_packs_say_nothing_of_an_empty_text(packed: Store) -> None:
+    """Which is told from no text in the calls alone."""
+    keep(packed, call(id="empty", at=DAY_1, scope=Scope(user_id="", feature="f")))
+
+    assert calls_by_feature(packed.of_project(1), user_id="") == {"f": 1}
+
+
+def test_few_calls_are_not_packed(store: Store) -> None:
+    """They are quick to read; neither is a day that is not over, nor one that has no calls."""
+    keep(store, *calls_of(DAY_1))
+
+    assert list(spans_due(store, NOW)) == []
+    assert list(spans_due(store, DAY_1 + timedelta(minutes=64), fewest=1)) == []
+    assert [span.period for span in spans_due(store, DAY_1 + timedelta(minutes=65), fewest=1)] == [
+        "hour"
+    ]
+
+
+class Interrupted:
+    """A store in which something happens while calls are read to be packed."""
+
+    def __init__(self, store: Store, meanwhile: Callable[[], object]) -> None:
+        self._store = store
+        self._meanwhile = meanwhile
+        self.dialect = store.dialect
+        self.transaction = store.transaction
+
+    def of_project(self, _: int) -> ProjectReader:
+        return Watched(self._store, self._meanwhile)
+
+
+def interrupted(store: Store, meanwhile: Callable[[], object]) -> Any:
+    return Interrupted(store, meanwhile)
+
+
+def test_calls_that_change_while_they_are_packed_are_not(store: Store) -> None:
+    """The costs that were read are not those of the calls any more."""
+    keep(store, *calls_of(DAY_1))
+    [span] = spans_due(store, NOW, fewest=1)
+    changed = calls_of(DAY_1, cost_pico_usd=7)
+
+    assert not pack(interrupted(store, lambda: store.reprice(changed, repriced_at=NOW)), span)
+    assert packs_of(store) == []
+    assert pack_all(store, NOW, fewest=1) == 1
+    total = usage_by(store.of_project(1), [], where={"feature": "f"}).total
+    assert total.cost_pico_usd == 14
+
+
+def test_calls_that_come_while_others_are_packed_count(store: Store) -> None:
+    """Where their hour was read already, the pack is not true."""
+    keep(store, *calls_of(DAY_1))
+    [span] = spans_due(store, NOW, fewest=1)
+    late = call(id="late", at=DAY_1, scope=Scope(user_id="u", feature="f"))
+    readings = iter(range(24))
+
+    def meanwhile() -> None:
+        if next(readings) == 1:
+            keep(store, late)
+
+    assert pack(interrupted(store, meanwhile), span)
+    assert packs_of(store) == []
+    assert calls_by_feature(store.of_project(1)) == {"f": 3, "g": 1}
+
+
+def test_one_of_two_who_pack_the_same_gives_way(store: Store) -> None:
+    """To the one who began later; who begins as one is at it leaves it to that one."""
+    keep(store, *calls_of(DAY_1))
+    [span] = spans_due(store, NOW, fewest=1)
+    seen = []
+
+    def meanwhile() -> None:
+        if not seen:
+            seen.append(list(spans_due(store, NOW, fewest=1)))
+            assert pack(store, span)
+
+    assert not pack(interrupted(store, meanwhile), span)
+    assert packs_of(store) == [("day", 0)]
+    assert calls_by_feature(store.of_project(1)) == {"f": 2, "g": 1}
+
+
+def test_a_pack_that_is_dropped_as_it_is_read_is_made_up_for(packed: Store) -> None:
+    """By its calls."""
+
+    class Dropping(ProjectReader):
+        def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+            if "SELECT start, name, data" in statement:
+                with packed.transaction() as transaction:
+                    transaction.run(
+                        "DELETE FROM packed_calls WHERE start < ?", (microseconds(DAY_1) + DAY,)
+                    )
+            return super().rows(statement, values)
+
+    assert calls_by_feature(Dropping(packed, 1)) == {"f": 6, "g": 3}
+
+
+def test_the_server_packs_by_itself(store: Store) -> None:
+    """Days that are over, from its start on."""
+    yesterday = datetime.now(UTC).replace(hour=0, minute=0) - timedelta(days=1)
+    records = [
+        call(id=str(number), at=yesterday + timedelta(minutes=number), scope=Scope(user_id="u"))
+        for number in range(200)
+    ]
+    keep(store, *records)
+    packing = Packing(store)
+    packing.start()
+    until = time.monotonic() + 20
+    while not true_packs(store.of_project(1), None, None) and time.monotonic() < until:
+        packing._is_over.wait(0.01)
+    packing.stop()
+
+    [found] = true_packs(store.of_project(1), None, None)
+    assert (found.period, found.rows) == ("day", 14)
+
+
+def test_numbers_are_exact(tmp_path: Path) -> None:
+    """Also those that are beyond what floating point can tell apart, and negative ones."""
+    with SQLiteStore(tmp_path / "store.db") as store:
+        keep(
+            store,
+            *(
+                call(
+                    id=str(n),
+                    at=DAY_1,
+                    scope=Scope(user_id="u", feature=f"{n}"),
+                    cost_pico_usd=cost,
+                )
+                for n, cost in enumerate([2**62 + 1, 2**61 + 1, 2**62 + 3, 1])
+            ),
+        )
+        assert pack_all(store, NOW, fewest=1) == 1
+        total = usage_by(store.of_project(1), [], where={"user_id": "u"}).total
+
+    assert total.cost_pico_usd == 2**63 + 2**61 + 6
+
+
+def test_a_file_of_the_version_before_gets_the_table(tmp_path: Path) -> None:
+    """And its calls are packed as those of any."""
+    path = tmp_path / "store.db"
+    with SQLiteStore(path) as store:
+        keep(store, *calls_of(DAY_1))
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("DROP TABLE packed_calls")
+        file.execute("PRAGMA user_version = 6")
+        file.commit()
+
+    with SQLiteStore(path) as store:
+        assert pack_all(store, NOW, fewest=1) == 1
+        assert calls_by_feature(store.of_project(1)) == {"f": 2, "g": 1}
