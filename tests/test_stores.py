@@ -102,6 +102,20 @@ def test_records_come_back_as_they_were(store: Store) -> None:
     assert newest_calls(store) == [last, record]
 
 
+@pytest.mark.parametrize("number", [1, 7, 8, 71, 137])
+def test_many_records_come_back_as_they_were(store: Store, number: int) -> None:
+    """However many come at once, and whichever columns are empty in all or in some of them."""
+    facts: list[dict[str, object]] = [
+        {"tool_name": "search", "duration_seconds": 0.0},
+        {"usage": TokenUsage(), "duration_seconds": 2.0},
+        {"cost_pico_usd": 0, "error_type": "", "scope": Scope(conversation_id="d", tags=("t",))},
+    ]
+    records = [call(n, **facts[n % 3], provider="p") for n in range(number)]
+    store.ingest([of(*records)])
+
+    assert newest_calls(store, limit=200) == records[::-1]
+
+
 @pytest.mark.parametrize(
     "fields",
     [{"cost_pico_usd": 2**63}, {"cost_pico_usd": -(2**63) - 1}],
@@ -175,6 +189,25 @@ def test_a_conversation_knows_what_its_latest_call_said(store: Store) -> None:
     assert found[:2] == (1, "c")
     assert found[3] - found[2] == 8 * 60_000_000
     assert found[4:] == (None, "u5", "o1", "a9", "f4", "e")
+
+
+def test_what_calls_said_in_turn_is_told_by_the_latest(store: Store) -> None:
+    """Calls that are alike are summed together, and none of them makes the others any later."""
+    features = ["", "f1", "f2", "", "f1", ""]
+    store.ingest(
+        [
+            of(
+                *(
+                    call(1, at=AT + timedelta(minutes=m), scope=Scope(conversation_id="c", **said))
+                    for m, said in enumerate({"feature": name} if name else {} for name in features)
+                )
+            )
+        ]
+    )
+
+    [found] = spans(store)
+    assert found[3] - found[2] == 5 * 60_000_000
+    assert found[8] == "f1"
 
 
 def test_sums_by_hour_begin_before_1970(store: Store) -> None:

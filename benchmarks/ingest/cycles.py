@@ -38,7 +38,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from agentsight_tokens import Scope, TokenUsage, UsageRecord
-from agentsight_tokens.backend.store.incoming import ROW_COLUMNS, incoming_calls
+from agentsight_tokens.backend.store.call_row import ROW_COLUMNS, call_rows
 from agentsight_tokens.cycle import Cycle, encode_cycles
 from agentsight_tokens.ids import time_ordered_id
 from tests.postgres_kit import PostgreSQL
@@ -174,7 +174,7 @@ def reference(seconds: float = 1.5) -> float:
     """Return the rows a second that SQLite takes of such calls, with nothing else done."""
     columns = ", ".join(ROW_COLUMNS)
     marks = ", ".join("?" * len(ROW_COLUMNS))
-    rows = [call.row for call in incoming_calls(1, cycles_of(800, random.Random(1)))]
+    rows = call_rows(1, cycles_of(800, random.Random(1)))
     with tempfile.TemporaryDirectory() as directory:
         database = sqlite3.connect(Path(directory) / "reference.db", isolation_level=None)
         database.execute("PRAGMA journal_mode=WAL")

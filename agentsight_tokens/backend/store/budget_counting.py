@@ -11,11 +11,8 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter
-from typing import Final, NamedTuple
-
-from agentsight_tokens.calls import microseconds
-from agentsight_tokens.usage import UsageRecord
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from .base import Transaction
 from .budget_alerts import Reached, give_alerts
@@ -30,7 +27,9 @@ from .budget_usage import (
     usage_between,
 )
 from .dialect import Dialect
+from .rollup import HOUR
 from .server_budget import BUDGET_COLUMNS, EACH, SCOPE_COLUMNS, ServerBudget, budget_of_row
+from .tally import GROUP_COLUMNS, Group
 
 __all__ = [
     "PROJECTS_WITH_BUDGETS",
@@ -48,18 +47,11 @@ _LOCK: Final = 0x6167_6562 << 32
 """Added to a project: of those who count its calls, shared, and of who changes its budgets."""
 
 
-_FROM_RECORD: Final = ("model", "provider")
-_FROM_SCOPE: Final = tuple(
-    column
-    for column in SCOPE_COLUMNS.values()
-    if column is not None and column not in {*_FROM_RECORD, "environment"}
-)
-_NAMES: Final = (*_FROM_RECORD, *_FROM_SCOPE, "environment")
-_names_of: Final = attrgetter(*_FROM_RECORD)
-_scope_of: Final = attrgetter(*_FROM_SCOPE)
+_COLUMNS: Final = tuple(column for column in SCOPE_COLUMNS.values() if column is not None)
+_whose: Final = itemgetter(*map(GROUP_COLUMNS.index, ("project_id", *_COLUMNS)))
 
-_Alike = tuple[int, int, tuple[str | None, ...]]
-"""The project of calls, the step of time in which they are, and their `_NAMES`."""
+_Alike = tuple[int, tuple[Any, ...]]
+"""The step of time in which calls are, their project and `_COLUMNS`."""
 
 
 class _Known(NamedTuple):
@@ -187,23 +179,17 @@ class Counted:
         self._transaction = transaction
         self._dialect = dialect
         self._budgets = budgets
-        self._step = _step(each for of_project in budgets.values() for each in of_project)
         self._groups: defaultdict[_Alike, list[BudgetUsage]] = defaultdict(list)
+        self.step: Final = _step(each for of_project in budgets.values() for each in of_project)
+        """What the groups may last at most, in microseconds, and an hour is a multiple of."""
 
-    def add(
-        self, project_id: int, environment: str | None, record: UsageRecord, *, sign: int = 1
-    ) -> None:
-        """Take a call into the sums; a sign of -1 takes it away."""
-        if project_id not in self._budgets:
-            return
-        usage = BudgetUsage.of(record)
-        if sign < 0:
-            usage = BudgetUsage().less(usage)
-        at = 0
-        if self._step is not None:
-            at = microseconds(record.at) // (self._step * _MICROSECONDS) * self._step
-        names = (*_names_of(record), *_scope_of(record.scope), environment)
-        self._groups[project_id, at, names].append(usage)
+    def add(self, groups: Iterable[Group]) -> None:
+        """Take calls into the sums."""
+        for group in groups:
+            whose = _whose(group.members)
+            if whose[0] in self._budgets:
+                start = group.start // _MICROSECONDS
+                self._groups[start, whose].append(BudgetUsage.of(group.numbers))
 
     def write(self, at: datetime) -> None:
         """Add everything to the windows, and give the alerts of the levels that it reaches."""
@@ -235,17 +221,18 @@ class Counted:
     def _by_window(self) -> UsageSums:
         """Turn the sums by column into those of the budgets' windows."""
         columns = {
-            project_id: [(column, _NAMES.index(column) if column else None) for column in found]
+            project_id: [(column, column and _COLUMNS.index(column) + 1) for column in found]
             for project_id, found in (
                 (project_id, {budget.column for budget in budgets})
                 for project_id, budgets in self._budgets.items()
             )
         }
         found: dict[tuple[int, str | None], dict[tuple[str, int], BudgetUsage]] = {}
-        for (project_id, at, names), each in self._groups.items():
+        for (at, whose), each in self._groups.items():
             usage = total_of(each)
+            project_id = whose[0]
             for column, index in columns[project_id]:
-                key = EACH if index is None else names[index]
+                key = whose[index] if index else EACH
                 if key:  # an empty one is nobody's
                     by_key = found.setdefault((project_id, column), {})
                     known = by_key.get((key, at))
@@ -338,7 +325,7 @@ def _is_near(budget: ServerBudget, ever: BudgetUsage) -> bool:
     )
 
 
-def _step(budgets: Iterable[ServerBudget]) -> int | None:
-    """Return a length at whose multiples alone windows of any of these budgets begin."""
+def _step(budgets: Iterable[ServerBudget]) -> int:
+    """Return a length at whose multiples alone windows of any of these budgets begin, and hours."""
     steps = [step for step in (each.span.step_seconds for each in budgets) if step is not None]
-    return math.gcd(*steps) if steps else None
+    return math.gcd(HOUR, *(step * _MICROSECONDS for step in steps))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from operator import add, sub
+from operator import add, itemgetter, sub
 from typing import Any, Final, NamedTuple, Protocol
 
 from agentsight_tokens.budgets.windows import Unit
-from agentsight_tokens.usage import UsageRecord
 
 from .base import Transaction
 from .dialect import Dialect
 from .server_budget import ServerBudget
+from .tally import GROUP_SUMS
 from .written_rows import write_rows
 
 __all__ = [
@@ -47,6 +47,12 @@ USAGE_COLUMNS: Final[tuple[str, ...]] = (
 )
 """The sums of a window. Money is summed in two halves, for 64 bits of pico-USD are not enough."""
 
+_used_of: Final = itemgetter(
+    *map(
+        GROUP_SUMS.index,
+        (*USAGE_COLUMNS[:4], "total_tokens", "embedding_tokens", "cost_pico_usd"),
+    )
+)
 _MICROSECONDS: Final = 1_000_000
 _MICRO_USD: Final = 1_000_000
 _KEY: Final = ("project_id", "budget_id", "key", "window_start")
@@ -91,20 +97,15 @@ class BudgetUsage(NamedTuple):
         return self.tokens if unit == "tokens" else self.cost_pico_usd
 
     @staticmethod
-    def of(record: UsageRecord) -> BudgetUsage:
-        """Return the usage of one call."""
-        usage = record.usage
-        tokens = usage.total_tokens + usage.embedding_tokens
-        is_unreported = record.unreported_reason is not None
-        cost = record.cost_pico_usd
-        return BudgetUsage(
-            1,
-            int(is_unreported),
-            int(cost is None and not is_unreported and tokens > 0),
-            int(record.source == "estimated"),
-            tokens,
-            cost or 0,
-        )
+    def of(sums: Sequence[int]) -> BudgetUsage:
+        """
+        Return the usage of calls.
+
+        Args:
+            sums: `GROUP_SUMS`.
+        """
+        calls, unreported, unpriced, estimated, total, embedding, cost = _used_of(sums)
+        return BudgetUsage(calls, unreported, unpriced, estimated, total + embedding, cost)
 
 
 def total_of(usages: Sequence[BudgetUsage]) -> BudgetUsage:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.errors import StorageError, UnstorableError
 
-from .incoming import IncomingCall
+from .call_row import CallRow
 
 __all__ = ["Batch", "GroupCommit"]
 
@@ -23,8 +23,10 @@ class Batch(NamedTuple):
 
     project_id: int
     cycles: Sequence[Cycle]
-    calls: Sequence[IncomingCall] = ()
+    calls: Sequence[CallRow] = ()
     """Those of the cycles, made ready before it is their turn."""
+    lines: Sequence[bytes] = ()
+    """The same as PostgreSQL takes them, if it does."""
 
 
 class GroupCommit:

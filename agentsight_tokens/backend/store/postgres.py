@@ -6,6 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from operator import itemgetter
 from typing import Any, Final
 
 import psycopg
@@ -19,19 +20,24 @@ from agentsight_tokens.usage import UsageRecord
 from .arrays import arrays
 from .base import DEFAULT_PROJECT_ID, ProjectReader
 from .budget_counting import PROJECTS_WITH_BUDGETS, Counting, forget_windows
+from .call_row import ROW_COLUMNS, CallRow, call_rows
 from .copying import COPY_OPTIONS, copied
 from .cycle_row import CYCLE_COLUMNS, cycle_values
 from .dialect import POSTGRESQL
 from .group_commit import Batch, GroupCommit
-from .incoming import ROW_COLUMNS, IncomingCall, incoming_calls
 from .partitions import Partition, ensure, expire, partition_of
 from .repricing import reprice
-from .rollup import CONVERSATION_FACTS, HOURLY_KEY, upsert
+from .rollup import CONVERSATION_FACTS, HOUR, HOURLY_KEY, upsert
 from .tally import Tally
 from .upgrading import HEAD, VERSION_QUERY
 
 __all__ = ["PostgreSQLStore"]
 
+_CallKey = tuple[int, str]
+"""The project and the id of a call."""
+
+_key_of: Final = itemgetter(*map(ROW_COLUMNS.index, ("project_id", "id")))
+_AT: Final = ROW_COLUMNS.index("at")
 _Connection = psycopg.Connection[tuple[Any, ...]]
 
 _DAY: Final = 86_400_000_000
@@ -121,8 +127,12 @@ class PostgreSQLStore:
             UnstorableError: For what is in a cycle; nothing has changed.
             psycopg.Error: If the database did not take them, or did not say so.
         """
-        calls = incoming_calls(project_id, cycles, written=copied)
-        self._commits.submit(Batch(project_id, cycles, calls))
+        calls = call_rows(project_id, cycles)
+        try:
+            lines = list(map(copied, calls))
+        except (OverflowError, UnicodeError) as error:
+            raise UnstorableError(str(error)) from error
+        self._commits.submit(Batch(project_id, cycles, calls, lines))
 
     def of_project(self, project_id: int) -> ProjectReader:
         """Return what reads one project, and nothing of any other."""
@@ -188,13 +198,15 @@ class PostgreSQLStore:
         )
 
     def _commit(self, batches: Sequence[Batch]) -> None:
-        cycles = [(id, *cycle_values(cycle)) for id, cycles, _ in batches for cycle in cycles]
+        cycles = [
+            (batch.project_id, *cycle_values(cycle)) for batch in batches for cycle in batch.cycles
+        ]
         if not cycles:
             return
-        calls: dict[tuple[int, str], IncomingCall] = {}
+        calls: dict[_CallKey, tuple[CallRow, bytes]] = {}
         for batch in batches:
-            for call in batch.calls:  # of the same id, the first one counts
-                calls.setdefault((batch.project_id, call.record.id), call)
+            for call in zip(batch.calls, batch.lines, strict=True):
+                calls.setdefault(_key_of(call[0]), call)  # of the same id, the first one counts
         try:
             try:
                 self._insert(cycles, calls)
@@ -207,9 +219,10 @@ class PostgreSQLStore:
     def _insert(
         self,
         cycles: Sequence[tuple[Any, ...]],
-        calls: Mapping[tuple[int, str], IncomingCall],
+        calls: Mapping[_CallKey, tuple[CallRow, bytes]],
     ) -> None:
-        self._make_partitions(calls.values())
+        ids = [(*key, row[_AT]) for key, (row, _) in calls.items()]
+        self._make_partitions(at for *_, at in ids)
         with self._pool.connection() as connection, connection.transaction():
             transaction = PostgreSQLTransaction(connection)
             counted = self._counting.begin(transaction, {project_id for project_id, *_ in cycles})
@@ -217,22 +230,19 @@ class PostgreSQLStore:
             cursor.execute(_TAKE_CYCLES, arrays(cycles))
             if not calls:
                 return
-            ids = [(*key, call.entry.at) for key, call in calls.items()]
             new = cursor.execute(_TAKE_IDS, arrays(ids)).fetchall()
             taken = calls.values() if len(new) == len(calls) else [calls[key] for key in new]
-            tally = Tally()
             with cursor.copy(_COPY) as copy:
-                copy.write(b"".join([call.row for call in taken]))
-            for call in taken:
-                tally.add(call.entry)
-                if counted is not None:
-                    counted.add(call.entry.group[0], call.cycle.environment, call.record)
+                copy.write(b"".join([line for _, line in taken]))
+            tally = Tally(step=HOUR if counted is None else counted.step)
+            tally.add(row for row, _ in taken)
             transaction.add(tally)
             if counted is not None:
+                counted.add(tally.groups)
                 counted.write(datetime.now(timezone.utc))
 
-    def _make_partitions(self, calls: Iterable[IncomingCall]) -> None:
-        days = {call.entry.at // _DAY for call in calls}
+    def _make_partitions(self, times: Iterable[int]) -> None:
+        days = {at // _DAY for at in times}
         missing = {partition_of(day * _DAY) for day in days} - self._partitions
         if missing:
             with self.transaction() as transaction:

@@ -6,14 +6,15 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from agentsight_tokens.calls import CALL_COLUMNS, microseconds
-from agentsight_tokens.calls import records as records_of
+from agentsight_tokens.calls import microseconds
 from agentsight_tokens.usage import UsageRecord
 
 from .base import Transaction
 from .budget_counting import Counted
+from .call_row import ROW_COLUMNS
 from .packs import drop_packs
-from .tally import Tally, entry_of
+from .rollup import HOUR
+from .tally import Tally
 
 __all__ = ["COST_COLUMNS", "reprice"]
 
@@ -34,8 +35,8 @@ _KEEP: Final = (
 _CHANGE: Final = (
     f"UPDATE calls SET {', '.join(f'{name} = ?' for name in COST_COLUMNS)} WHERE {_CALL}"  # noqa: S608  # our own names
 )
-_OLD: Final = f"SELECT environment, {', '.join(CALL_COLUMNS)} FROM calls WHERE {_CALL}"  # noqa: S608  # our own names
-_FIRST_COST: Final = CALL_COLUMNS.index(COST_COLUMNS[0])
+_OLD: Final = f"SELECT {', '.join(ROW_COLUMNS)} FROM calls WHERE {_CALL}"  # noqa: S608  # our own names
+_FIRST_COST: Final = ROW_COLUMNS.index(COST_COLUMNS[0])
 _COSTS: Final = slice(_FIRST_COST, _FIRST_COST + len(COST_COLUMNS))
 _CALLS_A_TALLY: Final = 10_000
 
@@ -61,30 +62,31 @@ def reprice(
     changed = 0
     at = microseconds(repriced_at)
     times = set()
-    tally = Tally()
+    step = HOUR if counted is None else counted.step
+    tally = Tally(step=step)
+
+    def write() -> None:
+        transaction.add(tally)
+        if counted is not None:
+            counted.add(tally.groups)
+
     for record in records:
         call = (project_id, microseconds(record.at), record.id)
         found = transaction.rows(_OLD, call)
         if not found:
             continue
-        [(environment, *values)] = found
+        [old] = found
         costs = tuple(getattr(record, name) for name in COST_COLUMNS)
         transaction.run(_KEEP, (at, *call))
         transaction.run(_CHANGE, (*costs, *call))
-        changes = [(tuple(values), -1)]
-        values[_COSTS] = costs
-        changes.append((tuple(values), 1))
-        for each, sign in changes:
-            tally.add(entry_of(project_id, environment, each), sign=sign)
-            if counted is not None:
-                [call_of_each] = records_of([each])
-                counted.add(project_id, environment, call_of_each, sign=sign)
+        tally.add([old], sign=-1)
+        tally.add([(*old[: _COSTS.start], *costs, *old[_COSTS.stop :])])
         times.add(call[1])
         changed += 1
         if changed % _CALLS_A_TALLY == 0:
-            transaction.add(tally)
-            tally = Tally()
-    transaction.add(tally)
+            write()
+            tally = Tally(step=step)
+    write()
     drop_packs(transaction, project_id, times)
     if counted is not None:
         counted.write(repriced_at)

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
+from operator import itemgetter
 from pathlib import Path
 from queue import Empty, LifoQueue
 from threading import RLock
@@ -21,11 +22,12 @@ from agentsight_tokens.usage import UsageRecord
 
 from .base import DEFAULT_PROJECT_ID, ProjectReader
 from .budget_counting import PROJECTS_WITH_BUDGETS, Counting, forget_windows
+from .call_row import ROW_COLUMNS, CallRow, call_rows
 from .cycle_row import cycle_values
 from .dialect import SQLITE
 from .group_commit import Batch, GroupCommit
-from .incoming import IncomingCall, incoming_calls
 from .repricing import reprice
+from .rollup import HOUR
 from .sqlite_schema import CALL_KEY, prepare
 from .sqlite_transaction import SQLiteTransaction
 from .tally import Tally
@@ -38,6 +40,11 @@ STORE_FILE: Final = "store.db"
 _INSERT_CALL: Final = insert_calls("project_id", "cycle_key", "environment", unique=CALL_KEY)
 _INSERT_CYCLE: Final = (
     "INSERT INTO cycles VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (project_id, key) DO NOTHING"
+)
+_key_of: Final = itemgetter(*map(ROW_COLUMNS.index, CALL_KEY))
+_EXPIRED: Final = (
+    "SELECT project_id, id FROM expired_records WHERE (project_id, id) IN "
+    "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
 )
 _PAGES_IN_THE_LOG: Final = 4_000
 """16 MB: a page of the sums that each commit changes is moved to its place once for many."""
@@ -100,7 +107,7 @@ class SQLiteStore:
             UnstorableError: For what is in a cycle; nothing has changed.
             sqlite3.Error: If the disk did not take them; nothing has changed.
         """
-        self._commits.submit(Batch(project_id, cycles, incoming_calls(project_id, cycles)))
+        self._commits.submit(Batch(project_id, cycles, call_rows(project_id, cycles)))
 
     def of_project(self, project_id: int) -> ProjectReader:
         """Return what reads one project, and nothing of any other."""
@@ -183,45 +190,40 @@ class SQLiteStore:
         try:
             with self.transaction() as transaction:
                 counted = self._counting.begin(transaction, {batch.project_id for batch in batches})
-                tally = Tally()
-                for batch in batches:
-                    for call in self._insert(transaction, batch):
-                        tally.add(call.entry)
-                        if counted is not None:
-                            counted.add(batch.project_id, call.cycle.environment, call.record)
+                tally = Tally(step=HOUR if counted is None else counted.step)
+                tally.add(self._insert(transaction, batches))
                 transaction.add(tally)
                 if counted is not None:
+                    counted.add(tally.groups)
                     counted.write(datetime.now(timezone.utc))
         except _UNSTORABLE as error:
             raise UnstorableError(str(error)) from error
 
-    def _insert(self, transaction: SQLiteTransaction, batch: Batch) -> Sequence[IncomingCall]:
-        """Insert a batch; return the calls that were not there."""
-        project_id, cycles, calls = batch
-        expired = self._expired(transaction, calls, project_id)
-        if expired:
-            calls = [call for call in calls if call.record.id not in expired]
+    def _insert(
+        self, transaction: SQLiteTransaction, batches: Sequence[Batch]
+    ) -> Sequence[CallRow]:
+        """Insert batches; return the calls that were not there."""
+        rows = self._without_expired(transaction, [row for batch in batches for row in batch.calls])
+        cycles = [
+            (batch.project_id, *cycle_values(cycle)) for batch in batches for cycle in batch.cycles
+        ]
         [(last,)] = transaction.rows("SELECT COALESCE(MAX(number), 0) FROM calls")
-        transaction.many(_INSERT_CYCLE, [(project_id, *cycle_values(cycle)) for cycle in cycles])
-        if transaction.many(_INSERT_CALL, [call.row for call in calls]) == len(calls):
-            return calls
-        by_id = {call.record.id: call for call in reversed(calls)}
-        new = transaction.rows("SELECT id FROM calls WHERE number > ?", (last,))
-        return [by_id[id] for (id,) in new]
+        transaction.many(_INSERT_CYCLE, cycles)
+        if transaction.many(_INSERT_CALL, rows) == len(rows):
+            return rows
+        by_key = {_key_of(row): row for row in reversed(rows)}
+        new = transaction.rows("SELECT project_id, id FROM calls WHERE number > ?", (last,))
+        return [by_key[key] for key in new]
 
-    def _expired(
-        self, transaction: SQLiteTransaction, calls: Sequence[IncomingCall], project_id: int
-    ) -> set[str]:
-        """Return which records the store has forgotten: they were counted once."""
+    def _without_expired(
+        self, transaction: SQLiteTransaction, rows: Sequence[CallRow]
+    ) -> Sequence[CallRow]:
+        """Return the calls that the store has not forgotten: those were counted once."""
         if not transaction.rows("SELECT 1 FROM expired_records LIMIT 1"):
-            return set()
-        ids = [call.record.id for call in calls]
-        found = transaction.rows(
-            "SELECT id FROM expired_records WHERE project_id = ? "
-            "AND id IN (SELECT value FROM json_each(?))",
-            (project_id, msgspec.json.encode(ids).decode()),
-        )
-        return {id for (id,) in found}
+            return rows
+        keys = msgspec.json.encode([_key_of(row) for row in rows]).decode()
+        found = set(transaction.rows(_EXPIRED, (keys,)))
+        return [row for row in rows if _key_of(row) not in found] if found else rows
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(

@@ -11,6 +11,7 @@ from agentsight_tokens.errors import StorageError
 
 from .base import DEFAULT_PROJECT_ID
 from .budget_tables import BUDGET_TABLES
+from .call_row import ROW_COLUMNS
 from .cycle_row import CYCLE_COLUMNS
 from .repricing import COST_COLUMNS
 from .rollup import (
@@ -23,7 +24,7 @@ from .rollup import (
     SUM_COLUMNS,
 )
 from .sqlite_transaction import SQLiteTransaction
-from .tally import Tally, entry_of
+from .tally import Tally
 
 __all__ = ["CALL_KEY", "prepare"]
 
@@ -214,12 +215,11 @@ def _add_up(connection: sqlite3.Connection, known: Sequence[str]) -> None:
     """
     transaction = SQLiteTransaction(connection)
     rows = connection.execute(
-        f"SELECT project_id, environment, {', '.join(CALL_COLUMNS)} FROM calls ORDER BY number"  # noqa: S608  # our own names
+        f"SELECT {', '.join(ROW_COLUMNS)} FROM calls ORDER BY number"  # noqa: S608  # our own names
     )
     while chunk := rows.fetchmany(_CALLS_A_TALLY):
         tally = Tally()
-        for project_id, environment, *values in chunk:
-            tally.add(entry_of(project_id, environment, tuple(values)))
+        tally.add(chunk)
         for additions in tally.additions():
             if additions.table == "hourly_usage":
                 additions = additions.without(known)

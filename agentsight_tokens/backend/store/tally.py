@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import compress
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.calls import CALL_COLUMNS
 from agentsight_tokens.usage import USAGE_FIELDS
 
+from .call_row import ROW_COLUMNS, CallRow
 from .rollup import (
     CONVERSATION_FACTS,
     CONVERSATION_KEY,
@@ -24,62 +25,69 @@ from .rollup import (
     MODEL_KEY,
     ROLLED_DIMENSIONS,
     SUM_COLUMNS,
+    TIMING_COLUMNS,
 )
 
-__all__ = ["Additions", "Entry", "Tally", "entry_of"]
+__all__ = ["GROUP_COLUMNS", "GROUP_SUMS", "Additions", "Group", "Tally"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICRO: Final = 1_000_000
-_MONEY: Final = slice(5, 8)
-"""Where the three sums of money are among a call's numbers."""
-
 _NAMES: Final = tuple(name for name in ROLLED_DIMENSIONS if name in CALL_COLUMNS)
 _FACTS: Final = tuple(name for name in CONVERSATION_FACTS if name in CALL_COLUMNS)
-_MEMBERS: Final = (*_FACTS, *_NAMES, "environment")
-"""What calls of one group have in common, beside the project, the conversation and the hour."""
+GROUP_COLUMNS: Final[tuple[str, ...]] = (
+    *("project_id", "conversation_id"),
+    *dict.fromkeys((*_FACTS, *_NAMES, "environment")),
+)
+"""What the calls of a group have in common, beside the step of time in which they are."""
+
+_MONEY_COLUMNS: Final = ("cost_pico_usd", "prompt_cost_pico_usd", "completion_cost_pico_usd")
+GROUP_SUMS: Final[tuple[str, ...]] = (
+    *SUM_COLUMNS[:5],
+    *_MONEY_COLUMNS,
+    *USAGE_FIELDS,
+    *TIMING_COLUMNS,
+)
+"""What is summed of them: `SUM_COLUMNS`, but money whole."""
 
 _KIND: Final = tuple(name for name in ROLLED_DIMENSIONS if name != "user_id")
 _STATUS: Final = _KIND.index(HOURLY_DIMENSION)
 _HOURLY: Final = tuple(_KIND.index(name) for name in HOURLY_KEY[2:])
-_BEFORE_MEMBERS: Final = 3
-_USER: Final = _BEFORE_MEMBERS + _MEMBERS.index("user_id")
-_kind_of: Final = itemgetter(*(_BEFORE_MEMBERS + _MEMBERS.index(name) for name in _KIND))
-_facts_of: Final = itemgetter(
-    *(_BEFORE_MEMBERS + _MEMBERS.index(name) for name in CONVERSATION_FACTS)
-)
-_members_of: Final = itemgetter(*(CALL_COLUMNS.index(name) for name in (*_FACTS, *_NAMES)))
-_facts_of_call: Final = itemgetter(
+_USER: Final = GROUP_COLUMNS.index("user_id")
+_kind_of: Final = itemgetter(*map(GROUP_COLUMNS.index, _KIND))
+_facts_of: Final = itemgetter(*map(GROUP_COLUMNS.index, CONVERSATION_FACTS))
+_AT: Final = ROW_COLUMNS.index("at")
+_group_of_row: Final = itemgetter(*map(ROW_COLUMNS.index, GROUP_COLUMNS))
+_MONEY: Final = slice(5, 8)
+_summed_of_row: Final = itemgetter(
     *map(
-        CALL_COLUMNS.index,
+        ROW_COLUMNS.index,
         (
-            *("at", "conversation_id", "unreported_reason", "source"),
-            *("duration_seconds", "time_to_first_token_seconds"),
+            *("unreported_reason", "source", "duration_seconds", "time_to_first_token_seconds"),
+            *_MONEY_COLUMNS,
+            *USAGE_FIELDS,
         ),
     )
 )
-_costs_of: Final = itemgetter(
-    *map(CALL_COLUMNS.index, ("cost_pico_usd", "prompt_cost_pico_usd", "completion_cost_pico_usd"))
-)
-_USAGE: Final = slice(-len(USAGE_FIELDS), None)
 _OUTPUT, _TOTAL, _EMBEDDING = (
     USAGE_FIELDS.index(name) for name in ("output_tokens", "total_tokens", "embedding_tokens")
 )
-_NOT_TIMED: Final = (0, 0, 0)
-_NOT_STREAMED: Final = (0, 0)
 
 _Numbers = tuple[int, ...]
 _Key = tuple[Any, ...]
 _Groups = defaultdict[_Key, list[_Numbers]]
 
 
-class Entry(NamedTuple):
-    """What a call adds, and to what."""
+class Group(NamedTuple):
+    """Calls that are alike."""
 
-    group: _Key
-    """The project, the conversation, the hour and `_MEMBERS`."""
-    at: int
+    start: int
+    """Of the step of time in which they are."""
+    members: _Key
+    """`GROUP_COLUMNS`."""
+    first_at: int
+    last_at: int
     numbers: _Numbers
-    """`SUM_COLUMNS`, but money whole."""
+    """`GROUP_SUMS`."""
 
 
 class Additions(NamedTuple):
@@ -106,26 +114,42 @@ class Tally:
     table: the calls of one conversation are mostly alike.
     """
 
-    def __init__(self) -> None:
-        self._groups: _Groups = defaultdict(list)
-        self._spans: dict[tuple[int, str], _Span] = {}
+    def __init__(self, *, step: int = HOUR) -> None:
+        """
+        Begin with nothing.
 
-    def add(self, entry: Entry, *, sign: int = 1) -> None:
-        """Add a call; with the sign -1 take one away, whose conversation lasts all the same."""
-        group, at, numbers = entry
-        if sign < 0:
-            numbers = tuple([-number for number in numbers])
-        self._groups[group].append(numbers)
-        if group[1]:
-            span = self._spans.get(group[:2])
-            if span is None:
-                self._spans[group[:2]] = _Span(at, group)
-            else:
-                span.take(at, group)
+        Args:
+            step: The calls of a group lie between two multiples of it, in microseconds; an hour
+                is a multiple of it.
+        """
+        self._step = step
+        self._groups: list[Group] | None = None
+        self._rows: defaultdict[tuple[int, int, _Key], list[CallRow]] = defaultdict(list)
+
+    def add(self, rows: Iterable[CallRow], *, sign: int = 1) -> None:
+        """Add calls; with the sign -1 take them away, whose conversations last all the same."""
+        self._groups = None
+        for row in rows:
+            self._rows[sign, row[_AT] // self._step, _group_of_row(row)].append(row)
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        """What has come together, by what is alike."""
+        if self._groups is None:
+            self._groups = []
+            for (sign, step, members), rows in self._rows.items():
+                times = [row[_AT] for row in rows]
+                numbers = _numbers(rows)
+                if sign < 0:
+                    numbers = tuple([-number for number in numbers])
+                self._groups.append(
+                    Group(step * self._step, members, min(times), max(times), numbers)
+                )
+        return self._groups
 
     def additions(self) -> Iterator[Additions]:
         """Return what has come together, for each table to which it adds something."""
-        sums = [_columns(_sum(found)) for found in self._groups.values()]
+        sums = [_columns(group.numbers) for group in self.groups]
         used = [any(column) for column in zip(*sums, strict=True)]
         if not any(used):
             return
@@ -135,14 +159,18 @@ class Tally:
         days: _Groups = defaultdict(list)
         longer: _Groups = defaultdict(list)
         conversations: _Groups = defaultdict(list)
-        for group, sums_of_group in zip(self._groups, sums, strict=True):
+        spans: defaultdict[_Key, list[Group]] = defaultdict(list)
+        for group, sums_of_group in zip(self.groups, sums, strict=True):
             numbers = tuple(compress(sums_of_group, used))
-            project_id, conversation_id, hour, *_ = group
-            user = group[_USER]
-            kinds[project_id, hour, _kind_of(group)].append(numbers)
-            days[project_id, "user_id", "day", hour - hour % DAY, user or ""].append(numbers)
+            members = group.members
+            project_id, conversation_id = whose = members[:2]
+            hour = group.start - group.start % HOUR
+            kinds[project_id, hour, _kind_of(members)].append(numbers)
+            user = members[_USER] or ""
+            days[project_id, "user_id", "day", hour - hour % DAY, user].append(numbers)
             if conversation_id:
-                conversations[project_id, conversation_id].append(numbers)
+                conversations[whose].append(numbers)
+                spans[whose].append(group)
         # Those who call are many, and what they do is much the same.
         for (project_id, hour, members), numbers in _summed(kinds):
             names = [member or "" for member in members]
@@ -156,90 +184,71 @@ class Tally:
         for (project_id, name, _, day, value), numbers in of_days:
             longer[project_id, name, "month", _month(day), value].append(numbers)
         of_hours = _summed(hours)
-        facts = ("first_at", "last_at", *CONVERSATION_FACTS)
         for table, key, rows in (
             ("hourly_usage", HOURLY_KEY, of_hours),
             ("model_usage", MODEL_KEY, _summed(_longer(of_hours))),
             ("dimension_usage", DIMENSION_KEY, [*of_days, *_summed(longer)]),
             (
                 "conversations",
-                (*CONVERSATION_KEY, *facts),
+                (*CONVERSATION_KEY, "first_at", "last_at", *CONVERSATION_FACTS),
                 [
-                    ((*key, *self._spans[key].values()), numbers)
-                    for key, numbers in _summed(conversations)
+                    ((*whose, *_span(spans[whose])), numbers)
+                    for whose, numbers in _summed(conversations)
                 ],
             ),
         ):
             yield Additions(table, (*key, *columns), sorted([(*a, *b) for a, b in rows]))
 
 
-class _Span:
-    """When a conversation's calls ended, and what the latest of them say."""
-
-    __slots__ = ("_facts", "_first", "_group", "_last")
-
-    def __init__(self, at: int, group: _Key) -> None:
-        self._first = self._last = at
-        self._group = group
-        self._facts: tuple[str | None, ...] = _facts_of(group)
-
-    def take(self, at: int, group: _Key) -> None:
-        """Take another call in."""
-        is_later = at >= self._last
-        if is_later:
-            self._last = at
-        elif at < self._first:
-            self._first = at
-        if group != self._group:
-            facts = _facts_of(group)
-            earlier, later = (self._facts, facts) if is_later else (facts, self._facts)
-            self._facts = tuple(
-                [old if new is None else new for old, new in zip(earlier, later, strict=True)]
+def _numbers(rows: Sequence[CallRow]) -> _Numbers:
+    """Return `GROUP_SUMS` of calls."""
+    columns = list(zip(*map(_summed_of_row, rows), strict=True))
+    reasons, sources, durations, first_tokens, *money = columns[: -len(USAGE_FIELDS)]
+    usage = columns[-len(USAGE_FIELDS) :]
+    unpriced = []
+    if None in money[0]:
+        unpriced = [
+            total + embedding
+            for cost, reason, total, embedding in zip(
+                money[0], reasons, usage[_TOTAL], usage[_EMBEDDING], strict=True
             )
-            self._group = group
-
-    def values(self) -> tuple[Any, ...]:
-        """Return the first and the last time, then `CONVERSATION_FACTS`."""
-        return (self._first, self._last, *self._facts)
-
-
-def entry_of(project_id: int, environment: str | None, values: Sequence[Any]) -> Entry:
-    """
-    Return what a call adds.
-
-    Args:
-        project_id: Whose it is.
-        environment: Where it was made.
-        values: `CALL_COLUMNS`.
-    """
-    at, conversation_id, unreported_reason, source, seconds, first_token = _facts_of_call(values)
-    cost, prompt_cost, completion_cost = _costs_of(values)
-    usage = values[_USAGE]
-    unpriced = 0
-    if cost is None and unreported_reason is None:
-        unpriced = usage[_TOTAL] + usage[_EMBEDDING]
-    timed, streamed = _NOT_TIMED, _NOT_STREAMED
-    if seconds is not None and 0 <= seconds <= LONGEST_SECONDS:
-        timed = (1, usage[_OUTPUT], int(seconds * _MICRO))
-    if first_token is not None and 0 <= first_token <= LONGEST_SECONDS:
-        streamed = (1, int(first_token * _MICRO))
-    return Entry(
-        (project_id, conversation_id, at - at % HOUR, *_members_of(values), environment),
-        at,
-        (
-            1,
-            0 if unreported_reason is None else 1,
-            1 if unpriced else 0,
-            unpriced,
-            1 if source == "estimated" else 0,
-            cost or 0,
-            prompt_cost or 0,
-            completion_cost or 0,
-            *usage,
-            *timed,
-            *streamed,
-        ),
+            if cost is None and reason is None and total + embedding
+        ]
+    timed = timed_output = duration = streamed = first_token = 0
+    for seconds, first_seconds, output in zip(durations, first_tokens, usage[_OUTPUT], strict=True):
+        if seconds is not None and 0 <= seconds <= LONGEST_SECONDS:
+            timed += 1
+            timed_output += output
+            duration += int(seconds * _MICRO)
+        if first_seconds is not None and 0 <= first_seconds <= LONGEST_SECONDS:
+            streamed += 1
+            first_token += int(first_seconds * _MICRO)
+    return (
+        *(len(rows), len(rows) - reasons.count(None)),
+        *(len(unpriced), sum(unpriced)),
+        sources.count("estimated"),
+        *[sum(filter(None, amounts)) for amounts in money],
+        *map(sum, usage),
+        *(timed, timed_output, duration),
+        *(streamed, first_token),
     )
+
+
+def _span(groups: Sequence[Group]) -> _Key:
+    """Return when a conversation's calls ended, and what the latest of them say."""
+    if len(groups) == 1:
+        [group] = groups
+        return (group.first_at, group.last_at, *_facts_of(group.members))
+    by_time = sorted(groups, key=attrgetter("last_at"))
+    facts = _facts_of(by_time[0].members)
+    for group in by_time[1:]:
+        facts = tuple(
+            [
+                old if new is None else new
+                for old, new in zip(facts, _facts_of(group.members), strict=True)
+            ]
+        )
+    return (min(group.first_at for group in groups), by_time[-1].last_at, *facts)
 
 
 def _sum(found: list[_Numbers]) -> _Numbers:
