@@ -15,7 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentsight_tokens import Cycle, Scope, TokenUsage, UsageRecord, UsageSummary
-from agentsight_tokens.backend.analytics import DIMENSIONS, UsageReport, usage_by
+from agentsight_tokens.backend.analytics import (
+    DIMENSIONS,
+    PERIODS,
+    UsageReport,
+    usage_by,
+    usage_over_time,
+)
 from agentsight_tokens.backend.analytics.sums import sums_by
 from agentsight_tokens.backend.store import SQLiteStore, Store
 from agentsight_tokens.backend.store.packing import pack_all
@@ -239,6 +245,25 @@ def test_a_limit_leaves_the_first_groups(store: Store, query: Any, limit: int) -
     few = usage_by(store, by, where=where, zone=zone, limit=limit)
 
     assert few == UsageReport(whole.by, whole.groups[:limit], whole.total)
+
+
+@given(query=queries(), step=st.sampled_from(PERIODS), most=st.integers(0, 4))
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_sums_over_time_are_two_answers_at_once(
+    store: Store, query: Any, step: str, most: int
+) -> None:
+    """By the dimension, and by the time with or without it, as if each were asked alone."""
+    names, where, zone = query
+    by = names[0] if names else "session_id"
+    reader = store.of_project(1)
+
+    found, steps = usage_over_time(reader, (step, by), where=where, zone=zone, limit=3, most=most)
+
+    assert found == usage_by(reader, [by], where=where, zone=zone, limit=3)
+    keys = [step, by] if by not in PERIODS and len(found.groups) <= most else [step]
+    assert steps == usage_by(reader, keys, where=where, zone=zone)
 
 
 @pytest.mark.parametrize("name", ROLLED_DIMENSIONS)

@@ -10,16 +10,18 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from agentsight_tokens import Scope, UsageRecord
 from agentsight_tokens.backend.accounts import Accounts
 from agentsight_tokens.backend.analytics import usage_by
+from agentsight_tokens.backend.analytics.gathering import Gathering
 from agentsight_tokens.backend.store import SQLiteStore, Store
 from agentsight_tokens.backend.store.base import ProjectReader
 from agentsight_tokens.backend.store.packing import Packing, pack, pack_all, spans_due
 from agentsight_tokens.backend.store.packs import true_packs
-from agentsight_tokens.backend.store.rollup import DAY
+from agentsight_tokens.backend.store.rollup import DAY, SUM_COLUMNS
 from agentsight_tokens.calls import microseconds
 from tests.analytics_kit import keep
 from tests.records import call
@@ -298,6 +300,24 @@ def test_numbers_are_exact(tmp_path: Path) -> None:
         total = usage_by(store.of_project(1), [], where={"user_id": "u"}).total
 
     assert total.cost_pico_usd == 2**63 + 2**61 + 6
+
+
+def test_many_rows_are_put_together_on_the_way() -> None:
+    """As soon as they are too many to be kept as they came."""
+    found = Gathering(["day", "user_id"])
+    for day in range(3):
+        users = [f"u{number}" for number in range(400_000)]
+        groups = [
+            numpy.full(len(users), found.ids(0, [f"{day}"])[0]),
+            found.ids(1, users),
+        ]
+        found.add(groups, [numpy.ones(len(users), numpy.int8), *[None] * (len(SUM_COLUMNS) - 1)])
+
+    by_user = found.groups(["user_id"])
+    assert found.total()[0] == 1_200_000
+    assert {group.sums[0] for group in by_user} == {3}
+    assert len(by_user) == 400_000
+    assert len(found.groups(["user_id"], 2)) == 400_000  # all cost the same
 
 
 def test_a_file_of_the_version_before_gets_the_table(tmp_path: Path) -> None:

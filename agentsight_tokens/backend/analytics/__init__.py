@@ -29,7 +29,7 @@ from .spending import (
     top_spenders,
 )
 from .trend import Trend, TrendPoint, trend
-from .usage import UsageGroup, UsageReport, usage_by
+from .usage import UsageGroup, UsageReport, usage_by, usage_over_time
 
 __all__ = [
     "CONVERSATION_ORDERS",
@@ -79,4 +79,5 @@ __all__ = [
     "top_spenders",
     "trend",
     "usage_by",
+    "usage_over_time",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Integers = npt.NDArray[np.int64]
+    Integers = npt.NDArray[np.signedinteger[Any]]
 
 __all__ = ["Gathering", "Group"]
 
@@ -21,6 +22,10 @@ _EXACT: Final = 2**53
 """Below this, sums of whole numbers are exact in floating point."""
 _SPARSE: Final = 4
 """How many times more groups can be than there are make it quicker to sort those that are."""
+_SELECTIVE: Final = 4
+"""How many times more groups can be than are asked for make it quicker to pick out the rows."""
+_MOST_ROWS: Final = 1_000_000
+"""That are kept as they came."""
 
 
 class Group(NamedTuple):
@@ -32,6 +37,15 @@ class Group(NamedTuple):
     """`SUM_COLUMNS`."""
 
 
+class _Part(NamedTuple):
+    """Rows that came together."""
+
+    groups: Sequence[Integers]
+    """The number of the value of each key, row by row."""
+    sums: Sequence[Integers | None]
+    """`SUM_COLUMNS`; one is None where all of it is 0."""
+
+
 class Gathering:
     """
     Groups and their sums, as they come.
@@ -39,35 +53,42 @@ class Gathering:
     The values of each key are numbered, so that a group is a row of small numbers.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, keys: Sequence[str]) -> None:
         """
         Begin without a group.
 
         Args:
-            width: How many keys there are.
+            keys: The names of the keys.
         """
-        self._ids: list[dict[str | None, int]] = [{} for _ in range(width)]
-        self._groups: list[Integers] = []
-        self._sums: list[Integers] = []
+        self._keys = tuple(keys)
+        self._ids: list[dict[str | None, int]] = [{} for _ in keys]
+        self._parts: list[_Part] = []
+        self._rows = 0
 
-    def ids(self, key: int, values: Iterable[str | None]) -> Integers:
+    def ids(self, key: int, values: Sequence[str | None]) -> Integers:
         """Return the numbers of values of a key; new ones are given the next numbers."""
         import numpy
 
         known = self._ids[key]
-        return numpy.array([known.setdefault(value, len(known)) for value in values], numpy.int64)
+        new = dict.fromkeys([value for value in values if value not in known])
+        known.update(zip(new, count(len(known)), strict=False))
+        return numpy.fromiter(map(known.__getitem__, values), numpy.int64, len(values))
 
-    def add(self, groups: Integers, sums: Integers) -> None:
+    def add(self, groups: Sequence[Integers], sums: Sequence[Integers | None]) -> None:
         """
-        Add sums.
+        Add rows.
 
         Args:
-            groups: The numbers of a group's values, a row for each key.
-            sums: A row for each of `SUM_COLUMNS`; groups may come several times.
+            groups: The numbers of the values of each key, row by row.
+            sums: `SUM_COLUMNS`, row by row; None for one of which all is 0. The first is not.
         """
-        groups, which = self._distinct(groups)
-        self._groups.append(groups)
-        self._sums.append(_summed(sums, which, groups.shape[1]))
+        self._parts.append(_Part(groups, sums))
+        self._rows += _length(self._parts[-1])
+        if self._rows > _MOST_ROWS:
+            which, first = self._distinct(range(len(self._ids)))
+            sums = [self.summed(number, which, len(first)) for number in range(len(SUM_COLUMNS))]
+            self._parts = [_Part([self._key(key)[first] for key in range(len(self._ids))], sums)]
+            self._rows = len(first)
 
     def add_rows(self, rows: Sequence[Sequence[Any]]) -> None:
         """Add rows of a query: the values of the keys, then `SUM_COLUMNS`."""
@@ -77,77 +98,130 @@ class Gathering:
             return
         columns = list(zip(*rows, strict=True))
         width = len(self._ids)
-        groups = numpy.zeros((width, len(rows)), numpy.int64)
-        for key in range(width):
-            groups[key] = self.ids(key, columns[key])
-        self.add(groups, numpy.array(columns[width:], numpy.int64))
+        groups = [self.ids(key, columns[key]) for key in range(width)]
+        self.add(groups, [numpy.array(column, numpy.int64) for column in columns[width:]])
 
     def total(self) -> tuple[int, ...]:
         """Return the sum of all groups."""
         total = [0] * len(SUM_COLUMNS)
-        for sums in self._sums:
-            total = [a + b for a, b in zip(total, sums.sum(axis=1).tolist(), strict=True)]
+        for part in self._parts:
+            for number, column in enumerate(part.sums):
+                total[number] += 0 if column is None else int(column.sum(dtype="int64"))
         return tuple(total)
 
-    def groups(self, limit: int | None) -> list[Group]:
-        """Return the groups in no order; with a limit those that cost the most, and as much."""
+    def groups(self, by: Sequence[str], limit: int | None = None) -> list[Group]:
+        """
+        Return the groups in no order.
+
+        Args:
+            by: Some of the keys.
+            limit: How many are asked for: those that cost the most, and as much.
+        """
         import numpy
 
-        if not self._groups:
+        keys = [self._keys.index(name) for name in by]
+
+        if not self._parts:
             return []
-        groups, which = self._distinct(numpy.concatenate(self._groups, axis=1))
-        sums = numpy.concatenate(self._sums, axis=1)
-        count = groups.shape[1]
-        if limit is not None and limit < count:
-            micro, rest = _summed(sums[[_COST, _REST]], which, count)
-            cost = micro + rest // _MICRO
-            chosen = cost >= numpy.partition(cost, count - limit)[count - limit]
-            groups, sums = groups[:, chosen], sums[:, chosen[which]]
-            which = (numpy.cumsum(chosen) - 1)[which[chosen[which]]]
-            count = groups.shape[1]
-        keys: Iterable[tuple[str | None, ...]] = [()] * count
-        if self._ids:
-            named = [
-                map(list(known).__getitem__, numbers.tolist())
-                for known, numbers in zip(self._ids, groups, strict=True)
-            ]
-            keys = zip(*named, strict=True)
-        found = _summed(sums, which, count).T.tolist()
-        return [Group(key, tuple(row)) for key, row in zip(keys, found, strict=True)]
+        which, first = self._distinct(keys)
+        chosen = numpy.arange(len(first))
+        if limit is not None and limit < len(first):
+            cost = numpy.zeros(len(first), numpy.int64)
+            for number, unit in ((_COST, 1), (_REST, _MICRO)):
+                part = self.summed(number, which, len(first))
+                cost += 0 if part is None else part // unit
+            chosen = numpy.flatnonzero(cost >= numpy.partition(cost, -limit)[-limit])
+        values = [
+            list(map(list(self._ids[key]).__getitem__, self._key(key)[first[chosen]].tolist()))
+            for key in keys
+        ]
+        names: Iterable[tuple[str | None, ...]] = (
+            zip(*values, strict=True) if values else [()] * len(chosen)
+        )
+        source, count = self, len(first)
+        if _SELECTIVE * len(chosen) < count:
+            is_chosen = numpy.zeros(count, bool)
+            is_chosen[chosen] = True
+            rows = numpy.flatnonzero(is_chosen[which])
+            which, count = numpy.searchsorted(chosen, which[rows]), len(chosen)
+            source, chosen = self._of_rows(rows), numpy.arange(count)
+        columns = [source.summed(number, which, count) for number in range(len(SUM_COLUMNS))]
+        sums = zip(*(_or_zeros(each, count)[chosen].tolist() for each in columns), strict=True)
+        return [Group(key, row) for key, row in zip(names, sums, strict=True)]
 
-    def _distinct(self, groups: Integers) -> tuple[Integers, Integers]:
-        """Return the groups that are different, and which of them each one is."""
+    def _distinct(self, keys: Iterable[int]) -> tuple[Integers, Integers]:
+        """Return of each row the number of its group by some keys, and of each group a row."""
         import numpy
 
-        joint, size = numpy.zeros(groups.shape[1], numpy.int64), 1
-        for known, numbers in zip(self._ids, groups, strict=True):
-            joint = joint * len(known) + numbers
-            size *= len(known)
+        joint, size = numpy.zeros(self._rows, numpy.int64), 1
+        for key in keys:
+            joint = joint * len(self._ids[key]) + self._key(key)
+            size *= len(self._ids[key])
         if size > _SPARSE * len(joint):
-            _, first, which = numpy.unique(joint, return_index=True, return_inverse=True)
-            return groups[:, first], which
-        first = numpy.full(size, -1, numpy.int64)
-        first[joint] = numpy.arange(len(joint))
-        present = first >= 0
-        return groups[:, first[present]], (numpy.cumsum(present) - 1)[joint]
+            _, rows, which = numpy.unique(joint, return_index=True, return_inverse=True)
+            return which, rows
+        row_of = numpy.full(size, -1, numpy.int64)
+        row_of[joint] = numpy.arange(len(joint))
+        is_there = row_of >= 0
+        return (numpy.cumsum(is_there) - 1)[joint], row_of[is_there]
+
+    def _key(self, key: int) -> Integers:
+        """Return the numbers of a key's values, row by row."""
+        import numpy
+
+        return numpy.concatenate([part.groups[key] for part in self._parts])
+
+    def summed(self, number: int, which: Integers, groups: int) -> Integers | None:
+        """
+        Return one of `SUM_COLUMNS` for each group, or None if all are 0.
+
+        Args:
+            number: Which one.
+            which: The group of each row.
+            groups: How many there are.
+        """
+        import numpy
+
+        columns = [part.sums[number] for part in self._parts]
+        if all(column is None for column in columns):
+            return None
+        lengths = map(_length, self._parts)
+        return _summed(numpy.concatenate(list(map(_or_zeros, columns, lengths))), which, groups)
+
+    def _of_rows(self, rows: Integers) -> Gathering:
+        """Return another one of some rows, given in their order."""
+        import numpy
+
+        found = Gathering(self._keys)
+        found._ids = self._ids
+        ends = numpy.cumsum([_length(part) for part in self._parts])
+        cuts = numpy.searchsorted(rows, ends)
+        for part, mine, end in zip(self._parts, numpy.split(rows, cuts), ends, strict=False):
+            local = mine - (end - _length(part))
+            groups = [numbers[local] for numbers in part.groups]
+            found.add(groups, [None if each is None else each[local] for each in part.sums])
+        return found
 
 
-def _summed(columns: Integers, which: Integers, count: int) -> Integers:
-    """
-    Return the sums of groups.
+def _length(part: _Part) -> int:
+    calls = part.sums[0]
+    return 0 if calls is None else len(calls)
 
-    Args:
-        columns: The numbers, a row for each column.
-        which: The group of each.
-        count: How many groups there are.
-    """
+
+def _or_zeros(column: Integers | None, length: int) -> Integers:
     import numpy
 
-    sums = numpy.zeros((len(columns), count), numpy.int64)
-    for found, numbers in zip(sums, columns, strict=True):
-        largest = max(-int(numbers.min()), int(numbers.max()))
-        if largest * len(numbers) >= _EXACT:
-            numpy.add.at(found, which, numbers)
-        elif largest:
-            found[:] = numpy.bincount(which, numbers, count)
+    return numpy.zeros(length, numpy.int8) if column is None else column
+
+
+def _summed(column: Integers, which: Integers, groups: int) -> Integers:
+    import numpy
+
+    largest = 2 ** (8 * column.itemsize - 1)
+    if largest * len(column) >= _EXACT:
+        largest = max(-int(column.min()), int(column.max()))
+    if largest * len(column) < _EXACT:
+        return numpy.bincount(which, column, groups).astype(numpy.int64)
+    sums = numpy.zeros(groups, numpy.int64)
+    numpy.add.at(sums, which, column.astype(numpy.int64))
     return sums

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Integers = npt.NDArray[np.int64]
+    Integers = npt.NDArray[np.signedinteger[Any]]
 
 __all__ = ["gather"]
 
-_ROWS_AT_ONCE: Final = 150_000
+_ROWS_AT_ONCE: Final = 200_000
 """Of packs, that are in memory together."""
 
 _QUARTER: Final = timedelta(minutes=15)
@@ -57,7 +57,6 @@ def gather(
     left, since = [], span.since
     for part in _parts(packs):
         found = columns_of(reader, part, names)
-        rows = _Rows(query, gathering)
         for pack in part:
             if pack.start not in found:  # it was dropped just now
                 continue
@@ -66,11 +65,10 @@ def gather(
             first, end = first + -first % QUARTER, end - end % QUARTER
             if first >= end:
                 continue
-            rows.take(pack, found[pack.start], first, end)
+            _add(query, pack, found[pack.start], Range(first, end), gathering)
             if since is None or since < first:
                 left.append(Range(since, first))
             since = end
-        rows.hand_over()
     if since is None or span.until is None or since < span.until:
         left.append(Range(since, span.until))
     return left
@@ -90,84 +88,69 @@ def _parts(packs: Sequence[Pack]) -> Iterator[list[Pack]]:
         yield part
 
 
-class _Rows:
-    """The rows of packs that a filter selects."""
+def _add(
+    query: Query, pack: Pack, columns: Mapping[str, Column], span: Range, gathering: Gathering
+) -> None:
+    """Add the rows of a pack that are in a span and that the filter selects."""
+    import numpy
 
-    def __init__(self, query: Query, gathering: Gathering) -> None:
-        self._query = query
-        self._gathering = gathering
-        self._groups: list[list[Integers]] = [[] for _ in query.keys]
-        self._sums: list[list[Integers]] = [[] for _ in SUM_COLUMNS]
+    quarters = columns[QUARTERS].array()
+    chosen = _chosen(query, columns)
+    if span != (pack.start, pack.end):
+        first, end = ((bound or 0) - pack.start for bound in span)
+        chosen &= (quarters >= first // QUARTER) & (quarters < end // QUARTER)
+    rows = numpy.flatnonzero(chosen)
+    if not len(rows):
+        return
+    # Where all are chosen nothing need be picked out.
+    picked = slice(None) if len(rows) == len(quarters) else rows
+    groups = []
+    for number, key in enumerate(query.keys):
+        if key in PERIODS:
+            ids = _ids_of_quarters(query, number, pack, gathering)[quarters[picked]]
+        elif key in columns:
+            known = gathering.ids(number, columns[key].texts)
+            ids = known[columns[key].array()[picked]]
+        else:
+            ids = numpy.full(len(rows), gathering.ids(number, [None])[0])
+        groups.append(ids)
+    gathering.add(
+        groups,
+        [columns[name].array()[picked] if name in columns else None for name in SUM_COLUMNS],
+    )
 
-    def take(self, pack: Pack, columns: Mapping[str, Column], first: int, end: int) -> None:
-        """Take the rows of a pack from one quarter on until before another."""
-        import numpy
 
-        quarters = columns[QUARTERS].array()
-        chosen = self._chosen(columns)
-        if (first, end) != (pack.start, pack.end):
-            chosen &= quarters >= (first - pack.start) // QUARTER
-            chosen &= quarters < (end - pack.start) // QUARTER
-        rows = numpy.flatnonzero(chosen)
-        for number, key in enumerate(self._query.keys):
-            if key in PERIODS:
-                ids = self._ids_of_quarters(number, pack)[quarters[rows]]
-            elif key in columns:
-                known = self._gathering.ids(number, columns[key].texts)
-                ids = known[columns[key].array()[rows]]
-            else:
-                ids = numpy.full(len(rows), self._gathering.ids(number, [None])[0])
-            self._groups[number].append(ids)
-        for parts, name in zip(self._sums, SUM_COLUMNS, strict=True):
-            if name in columns:
-                parts.append(columns[name].array()[rows])
-            else:
-                parts.append(numpy.zeros(len(rows), numpy.int8))
+def _chosen(query: Query, columns: Mapping[str, Column]) -> npt.NDArray[np.bool_]:
+    """Return of each row of a pack whether the filter selects it."""
+    import numpy
 
-    def _chosen(self, columns: Mapping[str, Column]) -> npt.NDArray[np.bool_]:
-        """Return of each row of a pack whether the filter selects it."""
-        import numpy
+    count = len(columns[QUARTERS].array())
+    chosen = numpy.ones(count, bool)
+    for name, value in query.filters.items():
+        if name not in columns:
+            return numpy.zeros(count, bool)
+        chosen &= _selected(name, columns[name], value)[columns[name].array()]
+    return chosen
 
-        count = len(columns[QUARTERS].array())
-        chosen = numpy.ones(count, bool)
-        for name, value in self._query.filters.items():
-            if name not in columns:
-                return numpy.zeros(count, bool)
-            chosen &= _selected(name, columns[name], value)[columns[name].array()]
-        return chosen
 
-    def hand_over(self) -> None:
-        """Add up what was taken."""
-        import numpy
+def _ids_of_quarters(query: Query, number: int, pack: Pack, gathering: Gathering) -> Integers:
+    """Return the number of the period in which each quarter of a pack begins."""
+    import numpy
 
-        count = sum(map(len, self._sums[0]))
-        if not count:
-            return
-        groups = numpy.zeros((len(self._groups), count), numpy.int64)
-        sums = numpy.zeros((len(self._sums), count), numpy.int64)
-        for columns, found in ((groups, self._groups), (sums, self._sums)):
-            for numbers, parts in zip(columns, found, strict=True):
-                numpy.concatenate(parts, out=numbers)
-        self._gathering.add(groups, sums)
-
-    def _ids_of_quarters(self, number: int, pack: Pack) -> Integers:
-        """Return the number of the period in which each quarter of a pack begins."""
-        import numpy
-
-        key = self._query.keys[number]
-        unit = _HOUR_SECONDS if key == "hour" else _DAY_SECONDS
-        parts = []
-        first = pack.start
-        for until, offset in self._query.segments:
-            end = pack.end if until is None else min(until, pack.end)
-            if first < end:
-                local = numpy.arange(first // _MICRO, end // _MICRO, QUARTER // _MICRO)
-                periods = (local + offset // timedelta(seconds=1)) // unit
-                named = range(int(periods[0]), int(periods[-1]) + 1)
-                ids = self._gathering.ids(number, [_label(key, each, offset) for each in named])
-                parts.append(ids[periods - periods[0]])
-                first = end
-        return numpy.concatenate(parts)
+    key = query.keys[number]
+    unit = _HOUR_SECONDS if key == "hour" else _DAY_SECONDS
+    parts = []
+    first = pack.start
+    for until, offset in query.segments:
+        end = pack.end if until is None else min(until, pack.end)
+        if first < end:
+            local = numpy.arange(first // _MICRO, end // _MICRO, QUARTER // _MICRO)
+            periods = (local + offset // timedelta(seconds=1)) // unit
+            named = range(int(periods[0]), int(periods[-1]) + 1)
+            ids = gathering.ids(number, [_label(key, each, offset) for each in named])
+            parts.append(ids[periods - periods[0]])
+            first = end
+    return numpy.concatenate(parts)
 
 
 def _selected(name: str, column: Column, value: Any) -> npt.NDArray[np.bool_]:

@@ -48,7 +48,7 @@ class Part(NamedTuple):
 class Query(NamedTuple):
     """What is asked for."""
 
-    keys: Sequence[str]
+    keys: tuple[str, ...]
     """Columns of calls, and periods."""
     where: Mapping[str, Any]
     """The filter, as `usage_by` takes it; it is a valid one."""
@@ -60,6 +60,11 @@ class Query(NamedTuple):
         """What the filter says beside its times."""
         asked = self.where.items()
         return {k: v for k, v in asked if v is not None and k not in {"since", "until"}}
+
+    @property
+    def is_by_time(self) -> bool:
+        """Whether a period is among the keys."""
+        return bool(set(self.keys) & set(PERIODS))
 
 
 class _Draft(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timezone, tzinfo
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
@@ -19,7 +19,7 @@ from .packed import gather
 from .plan import Part, Piece, Query, can_be_packed, part_of, pieces_of
 from .zones import offsets
 
-__all__ = ["Group", "Sums", "sums_by"]
+__all__ = ["Group", "Sums", "sums_by", "sums_over_time"]
 
 
 _HAS_NUMPY: Final = find_spec("numpy") is not None
@@ -67,6 +67,68 @@ def sums_by(
     Raises:
         InvalidScopeError: For an unknown dimension or filter.
     """
+    query = _query(reader, by, where, zone)
+    pieces = pieces_of(reader, query)
+    if not pieces:
+        return Sums(query.keys, [], (0,) * len(SUM_COLUMNS))
+    packs = _packs(reader, query, pieces)
+    if packs:
+        return _of(_gathered(reader, query, pieces, packs), query.keys, limit)
+    if limit is not None and len(query.keys) == 1 and not query.is_by_time:
+        statement, values = _of_the_first(reader, query, pieces, limit)
+    else:
+        statement, values = _of_all(reader, query, pieces, limit)
+    *rows, last = sorted(reader.rows(statement, values), key=lambda row: row[0])
+    width = 1 + len(query.keys)
+    groups = [Group(row[1:width], row[width:]) for row in rows]
+    groups.sort(key=_by_time if query.is_by_time else _by_cost)
+    return Sums(query.keys, groups, last[width:])
+
+
+def sums_over_time(
+    reader: Reader,
+    by: tuple[str, str],
+    *,
+    where: Mapping[str, Any],
+    zone: tzinfo,
+    limit: int,
+    most: int,
+) -> tuple[Sums, Sums]:
+    """
+    Add up the calls that a filter selects by a dimension, and by that and the time.
+
+    Both are found in one reading of packs, where packs answer them.
+
+    Args:
+        reader: Where the calls are.
+        by: One of `PERIODS`, and the name or key of one of `DIMENSIONS`.
+        where: The filter, as `sums_by` takes it.
+        zone: The time zone in which hours and days begin.
+        limit: How many groups to return at most.
+        most: With more groups than this, and by a period, the second sums are by time alone.
+
+    Raises:
+        InvalidScopeError: For an unknown dimension or filter.
+    """
+    step, name = by
+    query = _query(reader, [name], where, zone)
+    pieces = pieces_of(reader, query)
+    packs = _packs(reader, query, pieces)
+    [key] = query.keys
+    if not packs:
+        found = sums_by(reader, [key], where=where, zone=zone, limit=limit)
+        is_split = key not in PERIODS and len(found.groups) <= most
+        steps = [step, key] if is_split else [step]
+        return found, sums_by(reader, steps, where=where, zone=zone)
+    gathering = _gathered(reader, _query(reader, [step, key], where, zone), pieces, packs)
+    found = _of(gathering, (key,), limit)
+    is_split = key not in PERIODS and len(found.groups) <= most
+    return found, _of(gathering, (step, key) if is_split else (step,), None)
+
+
+def _query(
+    reader: Reader, by: Sequence[str], where: Mapping[str, Any] | None, zone: tzinfo
+) -> Query:
     keys = tuple(dict.fromkeys(key_of(name) for name in by))
     asked = where or {}
     condition_of(reader, asked)  # it raises before anything is asked
@@ -74,42 +136,39 @@ def sums_by(
     segments = offsets(
         reader, asked.get("since"), asked.get("until"), zone if is_by_time else timezone.utc
     )
-    query = Query(keys, asked, segments)
-    pieces = pieces_of(reader, query)
-    if not pieces:
-        return Sums(keys, [], (0,) * len(SUM_COLUMNS))
-    packs = [
+    return Query(keys, asked, segments)
+
+
+def _packs(reader: Reader, query: Query, pieces: Sequence[Piece]) -> list[list[Pack]]:
+    """Return the packs of each piece; none at all where there is not one."""
+    found = [
         true_packs(reader, *piece.span) if _HAS_NUMPY and can_be_packed(query, piece) else []
         for piece in pieces
     ]
-    if any(packs):
-        gathering = _gathered(reader, query, zip(pieces, packs, strict=True))
-        groups, total = gathering.groups(None if is_by_time else limit), gathering.total()
-    else:
-        if limit is not None and len(keys) == 1 and not is_by_time:
-            statement, values = _of_the_first(reader, query, pieces, limit)
-        else:
-            statement, values = _of_all(reader, query, pieces, limit)
-        *rows, last = sorted(reader.rows(statement, values), key=lambda row: row[0])
-        width = 1 + len(keys)
-        groups, total = [Group(row[1:width], row[width:]) for row in rows], last[width:]
-    groups.sort(key=_by_time if is_by_time else _by_cost)
-    return Sums(keys, groups[:limit], total)
+    return found if any(found) else []
 
 
 def _gathered(
-    reader: Reader, query: Query, pieces: Iterable[tuple[Piece, Sequence[Pack]]]
+    reader: Reader, query: Query, pieces: Sequence[Piece], packs: Sequence[Sequence[Pack]]
 ) -> Gathering:
     """Put together what packs know, and the rest."""
-    found = Gathering(len(query.keys))
-    for piece, packs in pieces:
+    found = Gathering(query.keys)
+    for piece, packs_of_piece in zip(pieces, packs, strict=True):
         rest = [piece]
-        if packs:
-            left = gather(reader, query, piece.span, packs, found)
+        if packs_of_piece:
+            left = gather(reader, query, piece.span, packs_of_piece, found)
             rest = [Piece(None, span) for span in left]
         for each in rest:
             found.add_rows(reader.rows(*part_of(reader, query, each)))
     return found
+
+
+def _of(gathering: Gathering, keys: Sequence[str], limit: int | None) -> Sums:
+    """Return sums that were gathered, by some of their keys."""
+    is_by_time = bool(set(keys) & set(PERIODS))
+    groups = gathering.groups(keys, None if is_by_time else limit)
+    groups.sort(key=_by_time if is_by_time else _by_cost)
+    return Sums(tuple(keys), groups[:limit], gathering.total())
 
 
 def _of_all(
@@ -120,7 +179,7 @@ def _of_all(
     names = [f"key_{i}" for i in range(len(query.keys))]
     cut, values = "", [value for part in parts for value in part.values]
     if limit is not None:
-        order = _order(reader.dialect, names, is_by_time=bool(set(query.keys) & set(PERIODS)))
+        order = _order(reader.dialect, names, is_by_time=query.is_by_time)
         cut = f" ORDER BY {', '.join(order)} LIMIT ?"
         values.append(limit)
     nothing = [f"NULL AS {name}" for name in names]

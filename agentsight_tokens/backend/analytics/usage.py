@@ -13,13 +13,13 @@ from agentsight_tokens.markup import usage_table
 from agentsight_tokens.rows import USAGE_ROW_FIELDS, usage_row
 from agentsight_tokens.summary import UsageSummary
 
-from .sums import sums_by
+from .sums import Sums, sums_by, sums_over_time
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-__all__ = ["UsageGroup", "UsageReport", "usage_by"]
+__all__ = ["UsageGroup", "UsageReport", "usage_by", "usage_over_time"]
 
 
 class UsageGroup(NamedTuple):
@@ -92,7 +92,37 @@ def usage_by(
     Raises:
         InvalidScopeError: For an unknown dimension or filter.
     """
-    found = sums_by(reader, by, where=where, zone=zone, limit=limit)
+    return _report(sums_by(reader, by, where=where, zone=zone, limit=limit))
+
+
+def usage_over_time(
+    reader: Reader,
+    by: tuple[str, str],
+    *,
+    where: Mapping[str, Any],
+    zone: tzinfo,
+    limit: int,
+    most: int,
+) -> tuple[UsageReport, UsageReport]:
+    """
+    Add up the calls that a filter selects by a dimension, and by that and the time.
+
+    Args:
+        reader: Where the calls are.
+        by: One of `PERIODS`, and the name or key of one of `DIMENSIONS`.
+        where: The filter, as `usage_by` takes it.
+        zone: The time zone in which hours and days begin.
+        limit: How many groups to return at most.
+        most: With more groups than this, and by a period, the second report is by time alone.
+
+    Raises:
+        InvalidScopeError: For an unknown dimension or filter.
+    """
+    found = sums_over_time(reader, by, where=where, zone=zone, limit=limit, most=most)
+    return _report(found[0]), _report(found[1])
+
+
+def _report(found: Sums) -> UsageReport:
     width = len(SUMMARY_COLUMNS)
     groups = [UsageGroup(key, summary_of_row(sums[:width])) for key, sums in found.groups]
     return UsageReport(found.by, tuple(groups), summary_of_row(found.total[:width]))

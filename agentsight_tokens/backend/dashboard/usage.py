@@ -11,7 +11,13 @@ import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from agentsight_tokens.backend.analytics import DIMENSIONS, PERIODS, UsageReport, usage_by
+from agentsight_tokens.backend.analytics import (
+    DIMENSIONS,
+    PERIODS,
+    UsageReport,
+    usage_by,
+    usage_over_time,
+)
 from agentsight_tokens.backend.endpoint import Asked, Endpoint
 from agentsight_tokens.backend.problem import Problem
 from agentsight_tokens.rows import USAGE_ROW_FIELDS, csv_cell, written
@@ -114,8 +120,14 @@ def view_of(asked: Asked, query: UsageQuery) -> Mapping[str, Any]:
     """Read usage by a dimension."""
     selection = selection_of("/usage", query, asked.server.accounts.now())
     by = _dimension(query.by)
-    report = usage_by(
-        asked.project, [by], where=selection.where, zone=selection.period.zone, limit=_MOST_GROUPS
+    period = selection.period
+    report, steps = usage_over_time(
+        asked.project,
+        (period.step, by),
+        where=selection.where,
+        zone=period.zone,
+        limit=_MOST_GROUPS,
+        most=_MOST_DRAWN,
     )
     names = [name for name in _COLUMNS if name not in _ONLY_IF_ANY or _value(name, report.total)]
     groups = _sorted(report, query)
@@ -149,7 +161,7 @@ def view_of(asked: Asked, query: UsageQuery) -> Mapping[str, Any]:
                 (metric.title, selection.link(metric=name), name == query.metric)
                 for name, metric in METRICS.items()
             ),
-            chart=_chart(asked, selection, report, query.metric),
+            chart=_chart(selection, steps, query.metric),
             columns=tuple(_column(selection, query, name, by) for name in ("name", *names)),
             rows=rows,
             total=_cells(names, report.total, decimals_of([report.total.cost_pico_usd])),
@@ -266,18 +278,15 @@ def _link(selection: Selection, by: str, name: str | None) -> str:
     return selection.link("/usage", by=_NEXT.get(by), **{by: name})
 
 
-def _chart(asked: Asked, selection: Selection, report: UsageReport, metric: str) -> Chart:
+def _chart(selection: Selection, found: UsageReport, metric: str) -> Chart:
     period = selection.period
-    [key] = report.by
-    is_drawn = key not in PERIODS and len(report.groups) <= _MOST_DRAWN
-    by = [period.step, key] if is_drawn else [period.step]
-    found = usage_by(asked.project, by, where=selection.where, zone=period.zone)
-    if not is_drawn:
+    step, *names = found.by
+    if not names:
         groups = tuple(each._replace(key=(each.key[0], _SUM)) for each in found.groups)
         found = found._replace(groups=groups)
-    title = f"{METRICS[metric].title} by {period.step}"
-    chart = chart_of(found, metric, step=period.step, steps=period.steps())
-    return chart._replace(title=f"{title} and {key.removesuffix('_id')}" if is_drawn else title)
+    title = f"{METRICS[metric].title} by {step}"
+    chart = chart_of(found, metric, step=step, steps=period.steps())
+    return chart._replace(title=" and ".join([title, *(n.removesuffix("_id") for n in names)]))
 
 
 ENDPOINTS: Final = (
