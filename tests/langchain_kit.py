@@ -15,7 +15,7 @@ from agentsight_tokens.conformance.langchain.clients import D, LangChainClients,
 from agentsight_tokens.conformance.langchain.graph import State
 from agentsight_tokens.handlers import deactivate
 from agentsight_tokens.testing import LoopbackProvider
-from agentsight_tokens_langchain.callbacks import usage_callback
+from agentsight_tokens_langchain.run_events import run_events
 
 __all__ = ["D", "Kit", "State", "drain", "handler_kit", "lookup", "run"]
 
@@ -57,5 +57,5 @@ def handler_kit(
             set_llm_cache(cache)
             deactivate()
             tracker.close()
-            assert not usage_callback.runs
-            assert not usage_callback.tools.names
+            assert not run_events.runs
+            assert not run_events.tools.names

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import copy
-import pickle
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
+from langchain_core.callbacks import (
+    AsyncCallbackManager,
+    BaseCallbackHandler,
+    CallbackManager,
+    CallbackManagerForLLMRun,
+)
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 from langchain_core.tools import tool
+from langchain_core.tracers.context import _configure_hooks, register_configure_hook
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from agentsight_tokens import BudgetExceededError, TokenConfig
 from agentsight_tokens.faults import fault_counts
 from agentsight_tokens.handlers import deactivate
 from agentsight_tokens.meter import Meter, OpenCall, meter
-from agentsight_tokens_langchain import callbacks, generation, registration, stream_usage, usage
-from agentsight_tokens_langchain.callbacks import usage_callback
+from agentsight_tokens_langchain import generation, registration, stream_usage, usage
+from agentsight_tokens_langchain import run_events as events
+from agentsight_tokens_langchain.run_events import run_events
 from agentsight_tokens_langchain.runs import OpenRuns, Run, ToolRuns
 from tests.langchain_kit import D, Kit, drain, handler_kit, run
 
@@ -78,16 +84,16 @@ def broken(*args: Any, **kwargs: Any) -> Any:
         (OpenRuns, "close"),
         (OpenRuns, "get"),
         (OpenRuns, "open"),
-        (OpenRuns, "repeat"),
+        (OpenRuns, "make_room"),
         (ToolRuns, "close"),
         (ToolRuns, "name"),
         (ToolRuns, "open"),
-        (callbacks, "agent_name"),
-        (callbacks, "failure"),
-        (callbacks, "first_generation"),
-        (callbacks, "is_cache_hit"),
-        (callbacks, "generation_in_force"),
-        (callbacks, "read_answer"),
+        (events, "agent_name"),
+        (events, "failure"),
+        (events, "first_generation"),
+        (events, "is_cache_hit"),
+        (events, "generation_in_force"),
+        (events, "read_answer"),
         (registration, "config_in_force"),
         (stream_usage, "_address"),
         (usage, "_from_metadata"),
@@ -106,8 +112,8 @@ def test_faults_never_reach_the_program(
 
     assert program(kit) == expected
     assert sum(fault_counts().values()) > before
-    usage_callback.runs.expire_all()
-    usage_callback.tools.clear()
+    run_events.runs.expire_all()
+    run_events.tools.clear()
 
 
 WAYS: dict[str, Callable[[Kit], Any]] = {
@@ -138,6 +144,40 @@ def test_budget_stops_the_call(kit: Kit, monkeypatch: pytest.MonkeyPatch, way: s
     assert kit.provider.requests == 0
 
 
+@pytest.mark.parametrize("way", ["invoke", "stream", "ainvoke", "legacy", "legacy async"])
+def test_refused_call_ends_for_other_callbacks(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The program's own callbacks hear of the end of a run that a budget has refused."""
+    heard: list[str] = []
+
+    class Own(BaseCallbackHandler):
+        def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+            heard.append("start")
+
+        def on_llm_start(self, *args: Any, **kwargs: Any) -> None:
+            heard.append("start")
+
+        def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
+            heard.append(type(error).__name__)
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise BudgetExceededError("no more")
+
+    monkeypatch.setattr(Meter, "begin", refuse)
+    own = Own()
+    hook = ContextVar("own", default=own)
+    register_configure_hook(hook, inheritable=True)
+    try:
+        with pytest.raises(BudgetExceededError):
+            WAYS[way](kit)
+    finally:
+        _configure_hooks[:] = [each for each in _configure_hooks if each[0] is not hook]
+
+    assert heard == ["start", "BudgetExceededError"]
+    assert not kit.records()
+
+
 def test_budget_stops_the_second_prompt(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the second prompt's start is refused, the first was never sent."""
     begin, begun = Meter.begin, []
@@ -154,7 +194,7 @@ def test_budget_stops_the_second_prompt(kit: Kit, monkeypatch: pytest.MonkeyPatc
 
     assert kit.provider.requests == 0
     assert kit.usage().request_count == 0
-    usage_callback.runs.expire_all()
+    run_events.runs.expire_all()
 
 
 @pytest.mark.parametrize("method", ["ainvoke", "astream"])
@@ -290,18 +330,24 @@ def test_stream_that_breaks(kit: Kit) -> None:
 
 
 def test_end_without_a_start(kit: Kit) -> None:
-    """LangChain can lose a start (langchain#39633); the end is counted all the same."""
+    """A run that began before it was listened to is counted at its end, once."""
     message = AIMessage(
         "hi", usage_metadata={"input_tokens": 11, "output_tokens": 7, "total_tokens": 18}
     )
     message.response_metadata = {"model_name": "gpt-4o-mini", "model_provider": "openai"}
     message.id = "chatcmpl-1"
 
-    usage_callback.on_llm_end(
-        LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=uuid4()
+    late = CallbackManagerForLLMRun(
+        run_id=uuid4(),
+        handlers=[],
+        inheritable_handlers=[],
+        metadata={"agentsight_user_id": "u"},
     )
+    late.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]))
+    late.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]))
 
     record = kit.record()
+    assert record.scope.user_id == "u"
     assert (record.total_tokens, record.model, record.provider) == (18, "gpt-4o-mini", "openai")
     assert record.response_id == "chatcmpl-1"
 
@@ -360,18 +406,11 @@ def test_tool_runs_are_bounded() -> None:
     assert tools.name(None) is None
 
 
-def test_callback_is_one(kit: Kit) -> None:
-    """Copies and pickles of the callback are the callback."""
-    assert copy.copy(usage_callback) is usage_callback
-    assert copy.deepcopy([usage_callback])[0] is usage_callback
-    assert pickle.loads(pickle.dumps(usage_callback)) is usage_callback
-
-
 def test_uninstalled(tmp_path: Path) -> None:
     """Nothing is counted after deactivation, the patches are gone, and it can come back."""
-    from langchain_core.tracers import context
-
     patched = [
+        (CallbackManager, "on_chat_model_start"),
+        (CallbackManagerForLLMRun, "on_llm_end"),
         (BaseChatModel, "generate"),
         (BaseChatModel, "agenerate"),
         (BaseChatOpenAI, "_stream"),
@@ -382,12 +421,11 @@ def test_uninstalled(tmp_path: Path) -> None:
         next(open_stream)
         deactivate()
         list(open_stream)
-        kit.openai().invoke(D, {"callbacks": [usage_callback]})
+        kit.openai().invoke(D)
         list(kit.openai().stream(D))
         kit.embeddings().embed_query(D)
 
         assert [vars(owner)[name] for owner, name in patched] == [f.__wrapped__ for f in ours]
-        assert all("agentsight" not in hook[0].name for hook in context._configure_hooks)
         assert kit.record().unreported_reason == "run_never_closed"
     with handler_kit(tmp_path / "again") as kit:
         kit.openai().invoke(D)
@@ -400,6 +438,9 @@ def test_wrappers_of_others_survive(tmp_path: Path) -> None:
         (BaseChatModel, "generate"),
         (BaseChatOpenAI, "_stream"),
         (AsyncCallbackManager, "on_llm_start"),
+        (CallbackManager, "on_chat_model_start"),
+        (CallbackManagerForLLMRun, "on_llm_new_token"),
+        (CallbackManagerForLLMRun, "on_llm_end"),
     ]
     originals = [(owner, name, vars(owner)[name]) for owner, name in patched]
 
@@ -411,16 +452,20 @@ def test_wrappers_of_others_survive(tmp_path: Path) -> None:
 
     try:
         with handler_kit(tmp_path) as kit:
-            theirs = {owner: wrapped(vars(owner)[name]) for owner, name in patched}
-            for owner, name in patched:
-                setattr(owner, name, theirs[owner])
+            theirs = [wrapped(vars(owner)[name]) for owner, name in patched]
+            for (owner, name), wrapper in zip(patched, theirs, strict=True):
+                setattr(owner, name, wrapper)
             deactivate()
 
-            assert all(vars(owner)[name] is theirs[owner] for owner, name in patched)
+            assert [vars(owner)[name] for owner, name in patched] == theirs
             assert kit.openai().invoke(D).content == "ok"
             assert len(list(kit.openai().stream(D))) > 0
             assert run(kit.legacy().ainvoke(D)) == "ok"
             assert not kit.records()
+        with handler_kit(tmp_path / "again") as kit:
+            kit.openai().invoke(D)
+            list(kit.openai().stream(D))
+            assert [r.total_tokens for r in kit.records()] == [18, 18]
     finally:
         for owner, name, original in originals:
             setattr(owner, name, original)
@@ -432,7 +477,7 @@ def test_a_stream_belongs_to_no_generate(kit: Kit) -> None:
     next(stream)
 
     assert generation.generation_in_force() is None
-    assert len(usage_callback.runs) == 1
+    assert len(run_events.runs) == 1
     list(stream)
 
 
@@ -474,10 +519,10 @@ def test_stream_without_any_chunk(kit: Kit, is_async: bool) -> None:
     servers = stream_usage._Servers()
     model = kit.openai()
     if is_async:
-        stream = stream_usage._retreating_async(nothing, servers)
+        stream = stream_usage._retreating_async(servers, nothing)
         assert run(drain(stream(model))) == []
     else:
-        assert list(stream_usage._retreating(lambda self: iter(()), servers)(model)) == []
+        assert list(stream_usage._retreating(servers, lambda self: iter(()))(model)) == []
     assert not servers.accepting
 
 

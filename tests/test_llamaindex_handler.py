@@ -33,8 +33,8 @@ from agentsight_tokens_llamaindex import LlamaIndexHandler
 from agentsight_tokens_llamaindex.calls import CallTable
 from agentsight_tokens_llamaindex.capture import Capture
 from agentsight_tokens_llamaindex.generators import GeneratorTable, Origin
-from agentsight_tokens_llamaindex.patches import Patches
 from agentsight_tokens_llamaindex.spans import Span, SpanTable
+from agentsight_tokens_wire.patches import Patches
 from tests.llamaindex_kit import (
     A,
     D,

@@ -10,12 +10,12 @@ import pytest
 from llama_index.llms.openai import OpenAI
 
 from agentsight_tokens.testing import LoopbackProvider
-from agentsight_tokens_llamaindex.patches import Patches
 from agentsight_tokens_llamaindex.stream_usage import (
     _first_contact,
     _first_contact_async,
     _Servers,
 )
+from agentsight_tokens_wire.patches import Patches
 from tests.llamaindex_kit import (
     D,
     Kit,

@@ -36,9 +36,10 @@ class MeterUnderTest(Protocol):
 class TrackerUnderTest:
     """A tracker of this package."""
 
-    def __init__(self, tracker: ConversationTracker, *, langchain_callback: Any = None) -> None:
+    langchain_callback = None
+
+    def __init__(self, tracker: ConversationTracker) -> None:
         self.tracker = tracker
-        self.langchain_callback = langchain_callback
 
     def conversation(self, conversation_id: str) -> AbstractContextManager[object]:
         """Make the calls of a block those of a conversation."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from agentsight_tokens.config import TokenConfig
 from agentsight_tokens.handlers import deactivate, is_installed
@@ -158,8 +157,7 @@ def run_with_tracker(
         status = tracker.handler_status.get(framework, "the handler is off")
         if status != "active":
             return Result(framework, scenario.name, "skipped", scenario.expected, reason=status)
-        meter = TrackerUnderTest(tracker, langchain_callback=_langchain_callback())
-        return run_scenario(framework, scenario, clients, meter)
+        return run_scenario(framework, scenario, clients, TrackerUnderTest(tracker))
 
 
 @contextmanager
@@ -193,8 +191,3 @@ def _judged(framework: str, scenario: Scenario, meter: MeterUnderTest) -> Result
 def _missing(framework: str) -> str | None:
     module = FRAMEWORKS[framework].module
     return None if is_installed(module) else f"no module named {module!r}"
-
-
-def _langchain_callback() -> Any:
-    module = sys.modules.get("agentsight_tokens_langchain.callbacks")
-    return module.usage_callback if module is not None else None

@@ -195,9 +195,6 @@ class Ours(Peer):
         config = TokenConfig(data_dir=f"{self.folder.name}/{self.number}", exit_flush_seconds=0)
         handlers = ",".join(self.handlers())
         self.tracker = ConversationTracker(None, "default", token_handler=handlers, config=config)
-        from agentsight_tokens_langchain.callbacks import usage_callback
-
-        self.langchain_callback = usage_callback
 
     def handlers(self) -> Iterator[str]:
         from agentsight_tokens.handlers import registered_handlers

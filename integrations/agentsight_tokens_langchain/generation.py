@@ -21,13 +21,14 @@ import msgspec
 from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.faults import guarded
 from agentsight_tokens.meter import OpenCall
+from agentsight_tokens_wire.patches import Patches
 
 from .runs import Run, run_key
 
 __all__ = ["Generation", "call_in_force", "generation_in_force", "watch_generation"]
 
-TellEnd = Callable[..., None]
-"""`on_llm_end` of the callback."""
+TellAnswer = Callable[[Run, Any], None]
+"""`RunEvents.answered`."""
 
 _ASKING: Final = (
     ("_generate_with_cache", "_agenerate_with_cache"),  # of chat models, one prompt
@@ -74,30 +75,17 @@ def call_in_force() -> OpenCall | None:
     return next((call for call in calls if call.inner is None), calls[0] if calls else None)
 
 
-def watch_generation(model: Any, tell_end: TellEnd) -> Callable[[], None]:
-    """Watch the methods of `BaseChatModel` or `BaseLLM`, and return what undoes it."""
-    originals = {name: vars(model)[name] for name in ("generate", "agenerate")}
-    ours: dict[str, Any] = {
-        "generate": _watched(originals["generate"], tell_end),
-        "agenerate": _watched_async(originals["agenerate"], tell_end),
-    }
+def watch_generation(model: Any, tell_answer: TellAnswer, patches: Patches) -> None:
+    """Watch the methods of `BaseChatModel` or `BaseLLM`."""
+    patches.replace(model, "generate", functools.partial(_watched, tell_answer))
+    patches.replace(model, "agenerate", functools.partial(_watched_async, tell_answer))
     for name, async_name in _ASKING:
         if name in vars(model):
-            originals |= {each: vars(model)[each] for each in (name, async_name)}
-            ours[name] = _asked(originals[name])
-            ours[async_name] = _asked_async(originals[async_name])
-    for name, method in ours.items():
-        setattr(model, name, method)
-
-    def undo() -> None:
-        for name, method in ours.items():
-            if vars(model).get(name) is method:  # else a stranger has wrapped it since
-                setattr(model, name, originals[name])
-
-    return undo
+            patches.replace(model, name, _asked)
+            patches.replace(model, async_name, _asked_async)
 
 
-def _watched(original: Callable[..., Any], tell_end: TellEnd) -> Callable[..., Any]:
+def _watched(tell_answer: TellAnswer, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
         before = _around.get()
@@ -106,7 +94,7 @@ def _watched(original: Callable[..., Any], tell_end: TellEnd) -> Callable[..., A
         try:
             return original(self, *args, **kwargs)
         except BaseException as error:
-            _close(generation, error, tell_end)
+            _close(generation, error, tell_answer)
             raise
         finally:
             generation.is_open = False
@@ -116,7 +104,7 @@ def _watched(original: Callable[..., Any], tell_end: TellEnd) -> Callable[..., A
 
 
 def _watched_async(
-    original: Callable[..., Awaitable[Any]], tell_end: TellEnd
+    tell_answer: TellAnswer, original: Callable[..., Awaitable[Any]]
 ) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(original)
     async def agenerate(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -126,7 +114,7 @@ def _watched_async(
         try:
             return await original(self, *args, **kwargs)
         except BaseException as error:
-            _close(generation, error, tell_end)
+            _close(generation, error, tell_answer)
             raise
         finally:
             generation.is_open = False
@@ -193,7 +181,7 @@ def _runs_of(
 
 
 @guarded
-def _close(generation: Generation, error: BaseException, tell_end: TellEnd) -> None:
+def _close(generation: Generation, error: BaseException, tell_answer: TellAnswer) -> None:
     """Finish what is still open, now that nobody else will."""
     # Where a model asks in a way of its own, nothing is known of any.
     is_known = any(run.was_asked for run in generation.runs.values())
@@ -203,7 +191,7 @@ def _close(generation: Generation, error: BaseException, tell_end: TellEnd) -> N
         if run.result is not None:
             result = run.result
             told = SimpleNamespace(generations=[result.generations], llm_output=result.llm_output)
-            tell_end(told, run_id=run.id)
+            tell_answer(run, told)
         elif isinstance(error, BudgetExceededError) or (is_known and not run.was_asked):
             run.call.drop()  # nothing was sent
         elif isinstance(error, asyncio.CancelledError):

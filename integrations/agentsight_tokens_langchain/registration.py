@@ -1,47 +1,34 @@
-"""How the callback gets into every run, and what its context knows."""
+"""Listening to LangChain, and what its context knows."""
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any
 
 from agentsight_tokens.meter import Meter
+from agentsight_tokens_wire.patches import Patches
 
 from .agents import agent_name
-from .callbacks import UsageCallback, usage_callback
 from .context import config_in_force, run_in_force
 from .generation import call_in_force
+from .managers import watch_managers
+from .run_events import run_events
 
-__all__ = ["surroundings", "switch_off", "switch_on"]
-
-_variable: Final[ContextVar[UsageCallback | None]] = ContextVar(
-    "agentsight_langchain_callback",
-    # The default is seen in bare threads and empty contexts, where a value that is set is not.
-    default=usage_callback,
-)
+__all__ = ["listen", "surroundings"]
 
 
-def switch_on(meter: Meter, context: Any) -> None:
+def listen(meter: Meter, module: Any, patches: Patches) -> None:
     """
-    Let LangChain add the callback to every run.
+    Count the runs that LangChain's callback managers tell of.
 
     Args:
         meter: The meter that calls begin at.
-        context: The module `langchain_core.tracers.context`.
+        module: The module `langchain_core.callbacks.manager`.
+        patches: What takes it back; runs that are open then are counted as unreported.
     """
-    usage_callback.meter = meter
+    run_events.meter = meter
     meter.finders.append(call_in_force)
-    _remove_hook(context)
-    context.register_configure_hook(_variable, inheritable=True)
-
-
-def switch_off(meter: Meter, context: Any) -> None:
-    """Take the callback back; runs that are open now are counted as unreported."""
-    _remove_hook(context)
-    meter.finders.remove(call_in_force)
-    usage_callback.meter = None
-    usage_callback.runs.expire_all()
-    usage_callback.tools.clear()
+    patches.on_undo(lambda: _stop(meter))
+    watch_managers(module, run_events, patches)
 
 
 def surroundings() -> dict[str, Any]:
@@ -54,11 +41,12 @@ def surroundings() -> dict[str, Any]:
         "metadata": metadata,
         "fallback_conversation_id": metadata.get("thread_id"),
         "agent": agent_name(metadata),
-        "tool_name": usage_callback.tools.name(run_in_force(config)),
+        "tool_name": run_events.tools.name(run_in_force(config)),
     }
 
 
-def _remove_hook(context: Any) -> None:
-    # LangChain has no function for it.
-    hooks = getattr(context, "_configure_hooks", [])
-    hooks[:] = [hook for hook in hooks if hook[0] is not _variable]
+def _stop(meter: Meter) -> None:
+    meter.finders.remove(call_in_force)
+    run_events.meter = None
+    run_events.runs.expire_all()
+    run_events.tools.clear()

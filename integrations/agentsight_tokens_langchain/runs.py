@@ -27,12 +27,8 @@ class Run(msgspec.Struct, eq=False):
     call: OpenCall
     id: Any = None
     """Its id, as LangChain tells it."""
-    prompt: int = 0
-    """The identity of the prompt, which tells a repeated start from a reused run id."""
     batch: int = 0
     """The identity of what is shared by the runs of one request; 0 for a run of its own."""
-    starts: int = 1
-    """How often its start was told: once for each time the callback was passed."""
     is_counted_by_sibling: bool = False
     """Whether its usage is part of what another run of the same request reported."""
     has_first_token: bool = False
@@ -93,19 +89,11 @@ class OpenRuns:
         """Return an open run."""
         return self._runs.get(getattr(run_id, "int", run_id))
 
-    def repeat(self, run_id: UUID, prompt: int) -> bool:
-        """Note another start of an open run, and return whether it is one."""
-        key = getattr(run_id, "int", run_id)
-        run = self._runs.get(key)
-        if run is None:
-            return False
-        with self._lock:
-            if run.prompt == prompt and not run.call.is_finished:
-                run.starts += 1
-                return True
-        self._runs.pop(key, None)  # used again, and the run before never closed
-        _expire(run)
-        return False
+    def make_room(self, run_id: UUID) -> None:
+        """Expire the open run whose id is used again, because it never closed."""
+        before = self._runs.pop(run_key(run_id), None)
+        if before is not None:
+            _expire(before)
 
     def open(self, run_id: UUID, run: Run) -> None:
         """Add a run, and expire the oldest where there are too many or it is too old."""
@@ -116,26 +104,25 @@ class OpenRuns:
             self._expire_old(began)
 
     def close(self, run_id: UUID) -> Run | None:
-        """Note an end, and return the run; it leaves the table with its last end."""
+        """Note an end, and return the run; None if it is not open."""
         key = getattr(run_id, "int", run_id)
-        run = self._runs.get(key)
+        run = self._runs.pop(key, None)
         if run is not None:
-            if run.starts > 1:
-                with self._lock:
-                    run.starts -= 1
-            else:
-                self._runs.pop(key, None)
-                self._ended.append(key)
+            self._ended.append(key)
         return run
 
-    def has_ended(self, run_id: UUID) -> bool:
+    def ends_again(self, run_id: UUID) -> bool:
         """
-        Tell whether a run has ended and did not start again.
+        Note the end of a run that is not open, and return whether it has ended before.
 
         LangChain may tell an end twice: a stream of `astream_events(version="v3")` that is
         cancelled behind its end, for one (langchain-core 1.7).
         """
-        return run_key(run_id) in tuple(self._ended)
+        key = run_key(run_id)
+        if key in tuple(self._ended):
+            return True
+        self._ended.append(key)
+        return False
 
     def count_siblings(self, run: Run) -> None:
         """Mark the open runs whose usage is part of this run's."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from agentsight_tokens.faults import guarded
 from agentsight_tokens_wire.errors import http_status
+from agentsight_tokens_wire.patches import Patches
 
 __all__ = ["ask_for_legacy_usage", "ask_for_stream_usage"]
 
@@ -29,6 +30,10 @@ class _Servers:
         self.is_on = True
         self.accepting: set[Any] = set()
         self.refusing: set[Any] = set()
+
+    def leave_alone(self) -> None:
+        """Ask no server any more."""
+        self.is_on = False
 
     @guarded
     def may_ask(self, model: Any, stream_usage: object = None, **kwargs: Any) -> bool:
@@ -69,38 +74,31 @@ class _Servers:
         return True
 
 
-def ask_for_stream_usage(model: Any) -> Callable[[], None]:
-    """Patch `BaseChatOpenAI`, and return what undoes it."""
-    wraps: dict[str, Callable[..., Any]] = {
-        "_should_stream_usage": _asking,
-        "_stream": _retreating,
-        "_astream": _retreating_async,
-    }
-    return _patched(model, wraps)
+def ask_for_stream_usage(model: Any, patches: Patches) -> None:
+    """Ask for the usage of the streams of `BaseChatOpenAI`."""
+    servers = _servers(patches)
+    for name, wrap in (
+        ("_should_stream_usage", _asking),
+        ("_stream", _retreating),
+        ("_astream", _retreating_async),
+    ):
+        patches.replace(model, name, functools.partial(wrap, servers))
 
 
-def ask_for_legacy_usage(model: Any) -> Callable[[], None]:
-    """Patch `BaseOpenAI`, and return what undoes it."""
-    return _patched(model, {"_stream": _asking_legacy, "_astream": _asking_legacy_async})
+def ask_for_legacy_usage(model: Any, patches: Patches) -> None:
+    """Ask for the usage of the streams of `BaseOpenAI`."""
+    servers = _servers(patches)
+    for name, wrap in (("_stream", _asking_legacy), ("_astream", _asking_legacy_async)):
+        patches.replace(model, name, functools.partial(wrap, servers))
 
 
-def _patched(model: Any, wraps: dict[str, Callable[..., Any]]) -> Callable[[], None]:
+def _servers(patches: Patches) -> _Servers:
     servers = _Servers()
-    originals = {name: vars(model)[name] for name in wraps}
-    ours = {name: wrap(originals[name], servers) for name, wrap in wraps.items()}
-    for name, method in ours.items():
-        setattr(model, name, method)
-
-    def undo() -> None:
-        servers.is_on = False
-        for name, method in ours.items():
-            if vars(model).get(name) is method:  # else a stranger has wrapped it since
-                setattr(model, name, originals[name])
-
-    return undo
+    patches.on_undo(servers.leave_alone)
+    return servers
 
 
-def _asking(original: Callable[..., bool], servers: _Servers) -> Callable[..., bool]:
+def _asking(servers: _Servers, original: Callable[..., bool]) -> Callable[..., bool]:
     @functools.wraps(original)
     def should_stream_usage(self: Any, *args: Any, **kwargs: Any) -> bool:
         return original(self, *args, **kwargs) or bool(servers.may_ask(self, *args, **kwargs))
@@ -109,7 +107,7 @@ def _asking(original: Callable[..., bool], servers: _Servers) -> Callable[..., b
 
 
 def _retreating(
-    original: Callable[..., Iterator[Any]], servers: _Servers
+    servers: _Servers, original: Callable[..., Iterator[Any]]
 ) -> Callable[..., Iterator[Any]]:
     @functools.wraps(original)
     def stream(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -122,7 +120,7 @@ def _retreating(
 
 
 def _asking_legacy(
-    original: Callable[..., Iterator[Any]], servers: _Servers
+    servers: _Servers, original: Callable[..., Iterator[Any]]
 ) -> Callable[..., Iterator[Any]]:
     @functools.wraps(original)
     def stream(self: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -161,7 +159,7 @@ def _first_contact(
 
 
 def _retreating_async(
-    original: Callable[..., AsyncIterator[Any]], servers: _Servers
+    servers: _Servers, original: Callable[..., AsyncIterator[Any]]
 ) -> Callable[..., AsyncIterator[Any]]:
     @functools.wraps(original)
     def astream(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
@@ -174,7 +172,7 @@ def _retreating_async(
 
 
 def _asking_legacy_async(
-    original: Callable[..., AsyncIterator[Any]], servers: _Servers
+    servers: _Servers, original: Callable[..., AsyncIterator[Any]]
 ) -> Callable[..., AsyncIterator[Any]]:
     @functools.wraps(original)
     def astream(self: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
+from agentsight_tokens_wire.patches import Patches
+
 from .capture import Capture
-from .patches import Patches
 
 __all__ = ["stop_refused_calls"]
 

@@ -9,10 +9,10 @@ from typing import ClassVar
 from agentsight_tokens.config import TokenConfig
 from agentsight_tokens.meter import Meter
 from agentsight_tokens_wire import install_taps
+from agentsight_tokens_wire.patches import Patches
 
 from .capture import Capture
 from .enforcement import stop_refused_calls
-from .patches import Patches
 from .stream_usage import ask_for_stream_usage
 
 __all__ = ["LlamaIndexHandler"]

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from agentsight_tokens.faults import contained
 from agentsight_tokens_wire.errors import http_status
+from agentsight_tokens_wire.patches import Patches
 
-from .patches import Patches
 from .providers import is_openai_like
 
 __all__ = ["ask_for_stream_usage"]

@@ -28,7 +28,7 @@ from agentsight_tokens.conformance.llamaindex.clients import LlamaIndexClients, 
 from agentsight_tokens.faults import fault_counts
 from agentsight_tokens.handlers import deactivate
 from agentsight_tokens.testing import LoopbackProvider
-from agentsight_tokens_langchain.callbacks import usage_callback
+from agentsight_tokens_langchain.run_events import run_events
 from tests.litellm_kit import QUIET
 
 pytestmark = [
@@ -275,8 +275,8 @@ def watched(folder: Path, program: Program) -> list[Any]:
         finally:
             deactivate()
             tracker.close()
-            usage_callback.runs.expire_all()
-            usage_callback.tools.clear()
+            run_events.runs.expire_all()
+            run_events.tools.clear()
         return seen
 
 

@@ -31,7 +31,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from llama_index.core.llms import ChatMessage, ChatResponse, MockLLM
 from agentsight_tokens import ConversationTracker
 from benchmarks.overhead import langchain_model, llamaindex_model
-from agentsight_tokens_langchain.callbacks import usage_callback
+from agentsight_tokens_langchain.run_events import run_events
 
 calls = int(sys.argv[1])
 model, chat = langchain_model(), llamaindex_model()
@@ -70,7 +70,7 @@ for number in range(calls):
             tracker.send_tracked_data()
     if number % (calls // 10) == calls // 10 - 1:
         sizes.append(resident())
-        most = max(most, len(usage_callback.runs))
+        most = max(most, len(run_events.runs))
 summary = tracker.get_usage()
 print(json.dumps([sizes, most, summary.request_count, summary.unreported_calls]), flush=True)
 tracker.close()

@@ -1,0 +1,225 @@
+"""What LangChain tells of its runs, turned into calls on the meter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from agentsight_tokens.errors import BudgetExceededError, InvalidScopeError
+from agentsight_tokens.faults import guarded, report_fault
+from agentsight_tokens.meter import Asked, Meter, OpenCall
+from agentsight_tokens.usage import Operation
+from agentsight_tokens_wire.asked import asked_of
+
+from .agents import agent_name
+from .context import run_in_force
+from .failures import failure
+from .generation import generation_in_force
+from .runs import OpenRuns, Run, ToolRuns, run_key
+from .usage import first_generation, is_cache_hit, read_answer
+
+__all__ = ["RunEvents", "run_events"]
+
+_NOTHING: Final[dict[str, Any]] = {}
+
+
+class RunEvents:
+    """
+    The runs that are told of, each a call on the meter; there is one for each process.
+
+    Of what is told, only `BudgetExceededError` is ever raised, and it is meant to stop the
+    call. What is told of every call or chunk is not `guarded`, which would take its own time.
+    """
+
+    def __init__(self) -> None:
+        self.meter: Meter | None = None
+        self.runs = OpenRuns()
+        self.tools = ToolRuns()
+
+    def started(
+        self, operation: Operation, runs: Sequence[Any], args: Sequence[Any], told: dict[str, Any]
+    ) -> None:
+        """
+        Begin a call for each of the runs that a start has returned.
+
+        Args:
+            operation: What the model does.
+            runs: The runs' own callback managers, which know their ids and metadata.
+            args: The model as LangChain serialised it, and for each run the messages or the text.
+            told: What was told by name, the parameters of the call among it.
+        """
+        meter = self.meter
+        if meter is None:
+            return
+        try:
+            prompts = args[1] if len(args) > 1 else told.get("messages") or told["prompts"]
+            for run, prompt in zip(runs, prompts, strict=False):
+                self._start(meter, operation, run, prompt, told)
+        except BudgetExceededError:
+            raise
+        except Exception as error:  # noqa: BLE001  # this is the boundary
+            report_fault("the start of a LangChain run", error)
+
+    def token(self, run_id: UUID, token: Any, chunk: Any) -> None:
+        """Note when the first token came, and the usage that a chunk carries."""
+        try:
+            run = self.runs.get(run_id)
+            if run is None:
+                return
+            message = getattr(chunk, "message", None)
+            if not run.has_first_token and (token or getattr(message, "tool_call_chunks", None)):
+                run.has_first_token = True
+                run.call.first_token()
+            usage = getattr(message, "usage_metadata", None)
+            if usage:
+                run.add_report(usage)
+        except Exception as error:  # noqa: BLE001  # this is the boundary
+            report_fault("a token of a LangChain run", error)
+
+    def ended(self, run: Any, response: Any) -> None:
+        """Finish a call with what its result says; the run is its own callback manager."""
+        try:
+            opened = self.runs.close(run.run_id)
+            call = self._lost(run) if opened is None else opened.call
+            if call is not None and not call.is_finished:
+                self._finish(run.run_id, opened, call, response)
+        except BudgetExceededError:
+            raise
+        except Exception as error:  # noqa: BLE001  # this is the boundary
+            report_fault("the end of a LangChain run", error)
+
+    def answered(self, opened: Run, response: Any) -> None:
+        """Finish a call whose model has answered, although its end was never told."""
+        self.runs.close(opened.id)
+        self._finish(opened.id, opened, opened.call, response)
+
+    @guarded
+    def failed(self, run: Any, error: BaseException, response: Any) -> None:
+        """Finish a call that failed; it may still have been billed."""
+        opened = self.runs.close(run.run_id)
+        if isinstance(error, BudgetExceededError):  # refused before it was sent
+            if opened is not None:
+                opened.call.drop()
+            return
+        call = self._lost(run) if opened is None else opened.call
+        if call is not None and not call.is_finished:
+            call.finish(**failure(opened, call, error, response))
+
+    @guarded
+    def tool_started(self, run_id: UUID, serialized: Mapping[str, Any] | None) -> None:
+        """Note that a tool is at work."""
+        self.tools.open(run_id, (serialized or {}).get("name") or "tool")
+
+    @guarded
+    def chain_started(self, run_id: UUID, parent_run_id: UUID | None) -> None:
+        """Note that a chain runs inside a tool."""
+        name = self._tool_name(parent_run_id)
+        if name is not None:
+            self.tools.open(run_id, name)
+
+    @guarded
+    def closed(self, run_id: UUID) -> None:
+        """Note that a tool or a chain is done."""
+        self.tools.close(run_id)
+
+    def _start(
+        self, meter: Meter, operation: Operation, run: Any, prompt: Any, told: dict[str, Any]
+    ) -> None:
+        run_id = run.run_id
+        self.runs.make_room(run_id)
+        generation = generation_in_force()
+        call = self._begin(
+            meter,
+            run,
+            operation,
+            surrounds=generation is None,  # else what it is around is known more exactly
+            asked=lambda: asked_of(prompt, told.get("invocation_params")),
+        )
+        # The prompts of a legacy model are sent as one request, and each has a run.
+        is_part = told.get("batch_size", 1) > 1
+        opened = Run(call, run_id, id(told.get("invocation_params")) if is_part else 0)
+        self.runs.open(run_id, opened)
+        if generation is not None:
+            generation.runs[run_key(run_id)] = opened
+
+    def _begin(
+        self,
+        meter: Meter,
+        run: Any,
+        operation: Operation,
+        *,
+        surrounds: bool,
+        asked: Callable[[], Asked] | None,
+    ) -> OpenCall:
+        metadata = run.metadata
+        known = metadata or _NOTHING
+        model, provider = known.get("ls_model_name"), known.get("ls_provider")
+        tool_name = self._tool_name(run.parent_run_id) if self.tools.names else None
+        try:
+            return meter.begin(
+                "langchain",
+                operation,
+                model=model,
+                provider=provider,
+                metadata=metadata,
+                fallback_conversation_id=known.get("thread_id"),
+                agent=agent_name(known),
+                tool_name=tool_name,
+                surrounds=surrounds,
+                asked=asked,
+            )
+        except InvalidScopeError as error:  # the call is counted, whatever its names are
+            report_fault("attribution of a LangChain call", error)
+            return meter.begin(
+                "langchain",
+                operation,
+                model=model,
+                provider=provider,
+                tool_name=tool_name,
+                surrounds=surrounds,
+                asked=asked,
+            )
+
+    def _finish(self, run_id: UUID, run: Run | None, call: OpenCall, response: Any) -> None:
+        generation, output = first_generation(response), response.llm_output
+        if not output and is_cache_hit(run_id, run, getattr(generation, "message", None), output):
+            call.drop()
+            return
+        answer = read_answer(run, generation, output, call.provider)
+        usage = answer.usage
+        if run is not None and run.batch:
+            if usage is not None:
+                self.runs.count_siblings(run)
+            elif run.is_counted_by_sibling and answer.is_part_of_batch:
+                call.drop()
+                return
+        was_streamed = usage is None and run is not None and run.was_streamed
+        # Every call has an input. Where none is told it was told somewhere else: langchain-anthropic
+        # (1.7) keeps no usage of `message_start`.
+        lacks_input = usage is not None and not usage.input_tokens and usage.output_tokens
+        call.finish(
+            usage,
+            model=answer.model,
+            provider=call.provider or answer.provider,
+            status="partial" if lacks_input else "ok",
+            unreported_reason="stream_without_usage" if was_streamed else None,
+            response_id=answer.response_id,
+            service_tier=answer.service_tier,
+        )
+
+    def _tool_name(self, parent_run_id: UUID | None) -> str | None:
+        # A tool is given the configuration of its caller, and a call that it makes with that
+        # is no child of its run.
+        return self.tools.name(parent_run_id) or self.tools.name(run_in_force())
+
+    def _lost(self, run: Any) -> OpenCall | None:
+        """Return the call of a run that ends and is not open; None if it ended before."""
+        if self.meter is None or self.runs.ends_again(run.run_id):
+            return None
+        # Its start was not heard, as of one before this listened, but the call was made.
+        return self._begin(self.meter, run, "chat", surrounds=False, asked=None)
+
+
+run_events: Final = RunEvents()
+"""Those of the process."""
