@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -13,11 +14,16 @@ from typing import Any
 import numpy
 import pytest
 
-from agentsight_tokens import Scope, UsageRecord
+from agentsight_tokens import Scope, TokenUsage, UsageRecord
 from agentsight_tokens.backend.accounts import Accounts
-from agentsight_tokens.backend.analytics import usage_by
+from agentsight_tokens.backend.analytics import (
+    CONVERSATION_ORDERS,
+    ConversationOrder,
+    conversations,
+    usage_by,
+)
 from agentsight_tokens.backend.analytics.gathering import Gathering
-from agentsight_tokens.backend.store import SQLiteStore, Store
+from agentsight_tokens.backend.store import Reader, SQLiteStore, Store
 from agentsight_tokens.backend.store.base import ProjectReader
 from agentsight_tokens.backend.store.packing import Packing, pack, pack_all, spans_due
 from agentsight_tokens.backend.store.packs import true_packs
@@ -165,6 +171,52 @@ def test_projects_have_packs_of_their_own(packed: Store) -> None:
     assert calls_by_feature(packed.of_project(other)) == {"f": 3, "g": 2}
     assert calls_by_feature(packed.of_project(1)) == {"f": 6, "g": 3}
     assert calls_by_feature(packed) == {"f": 9, "g": 5}
+
+
+def pages_of_conversations(reader: Reader, order: ConversationOrder, **where: object) -> list[Any]:
+    """Return the conversations of all pages of four."""
+    found: list[Any] = []
+    cursor = None
+    while not found or cursor is not None:
+        page = conversations(reader, where=where, order=order, limit=4, cursor=cursor)
+        found += [page.rows]
+        cursor = page.next_cursor
+    return found
+
+
+@pytest.mark.parametrize("order", CONVERSATION_ORDERS)
+def test_conversations_that_lead_are_found_in_packs(store: Store, order: ConversationOrder) -> None:
+    """Whatever they have in common, each page is the one that the calls make."""
+    chance = random.Random(5)
+    keep(
+        store,
+        *(
+            call(
+                id=str(number),
+                at=DAY_1 + timedelta(minutes=chance.choice([7, 25]) + 60 * chance.randrange(50)),
+                scope=Scope(
+                    conversation_id=chance.choice([None, "", *(f"c{n}" for n in range(30))]),
+                    feature=chance.choice("fg"),
+                ),
+                cost_pico_usd=chance.choice([None, 0, 2_000_000, 2_999_999]),
+                usage=TokenUsage(input_tokens=chance.choice([5, 500])),
+            )
+            for number in range(90)
+        ),
+    )
+    filters: list[dict[str, object]] = [
+        {"feature": "f"},
+        {"feature": "g", "until": DAY_1 + timedelta(days=1, hours=9, minutes=10)},
+        {"feature": "h"},
+        {"feature": "f", "since": DAY_1 + timedelta(hours=3, minutes=7)},
+    ]
+    expected = [pages_of_conversations(store.of_project(1), order, **each) for each in filters]
+
+    assert pack_all(store, NOW, fewest=1) > 1
+    found = [pages_of_conversations(store.of_project(1), order, **each) for each in filters]
+
+    assert found == expected
+    assert len(found[0]) > 5
 
 
 def test_packs_say_nothing_of_an_empty_text(packed: Store) -> None:

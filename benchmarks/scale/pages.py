@@ -7,7 +7,7 @@ answer, and the processor time of a request in the server and in the processes o
 is above it was spent waiting for the disk, or for a processor that was busy with something else.
 
     agentsight-tokens db seed --calls 10000000 --data-dir /tmp/large
-    python benchmarks/scale/pages.py --database-url sqlite:////tmp/large/store.db [--requests 10]
+    python benchmarks/scale/pages.py --database-url sqlite:////tmp/large/store.db [--filtered]
     python benchmarks/scale/pages.py --database-url postgresql://localhost/large \
         --database-pid "$(head -1 /var/lib/postgresql/15/main/postmaster.pid)"
 """
@@ -22,6 +22,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from itertools import combinations
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,6 +33,21 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.server_process import ServerProcess
 
 LIMIT_MS = 300.0
+"""What no page may take at the median."""
+
+ZONES = ("Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Adelaide")
+"""Whole hours, and days that begin between two hours."""
+
+BREAKDOWNS = (
+    *("model", "provider", "user", "org", "agent", "feature", "environment", "day", "session"),
+    *("operation", "status", "source", "handler", "tool", "tier"),
+)
+"""What the page of usage shows calls by."""
+
+ORDERS = ("newest", "costliest", "largest")
+FILTERS = tuple(name for name in BREAKDOWNS if name != "day")
+"""What pages are filtered by, each with the costliest value; and the tag that calls are given."""
+
 RANGES = ("24h", "7d", "30d", "90d", "12m", "all")
 PAGES = (
     *(f"/?range={name}" for name in RANGES),
@@ -68,6 +86,28 @@ QUERIES = (
 )
 
 
+def filtered(values: Mapping[str, str]) -> Iterator[str]:
+    """Return the paths that a reader comes to by opening a group, and by looking at it closely."""
+    chosen = {name: f"{name}={quote(value, safe='')}" for name, value in values.items()}
+    for each in chosen.values():
+        yield from (f"/usage?{each}&by={by}" for by in BREAKDOWNS)
+        yield from (f"/{page}?{each}" for page in ("", "models"))
+        yield from (f"/ranking?by={by}&{each}" for by in ("user", "feature"))
+        yield from (f"/conversations?{each}&order={order}" for order in ORDERS)
+        for span in RANGES:
+            if span != "30d":
+                yield from (f"/{page}?range={span}&{each}" for page in ("", "usage"))
+    for first, second in combinations(("model", "user", "environment"), 2):
+        yield f"/usage?{chosen[first]}&{chosen[second]}&by=feature"
+    for zone in ZONES:
+        for span in RANGES:
+            yield from (f"/{page}?range={span}&zone={zone}" for page in ("", "usage"))
+        yield f"/usage?by=user&zone={zone}"
+        yield f"/usage?{chosen['model']}&by=feature&zone={zone}"
+        yield f"/ranking?by=user&zone={zone}"
+    yield from (f"/usage?by=session&range={span}" for span in RANGES)
+
+
 class Client:
     def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=300)
@@ -79,6 +119,16 @@ class Client:
         answer = self._connection.getresponse()
         body = answer.read()
         return answer.status, body, (time.perf_counter() - began) * 1000
+
+
+def costliest(client: Client) -> dict[str, str]:
+    """Return the costliest value of each filter, of the last 30 days."""
+    since = quote(f"{datetime.now(timezone.utc) - timedelta(days=30):%Y-%m-%dT%H:%M:%SZ}")
+    found = {}
+    for name in FILTERS:
+        rows = json.loads(client.get(f"/v1/usage?by={name}&since={since}&limit=2")[1])["rows"]
+        found[name] = next(value for row in rows if (value := next(iter(row.values()))))
+    return found
 
 
 def processor_ms(pids: list[int]) -> float:
@@ -118,6 +168,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10)
     parser.add_argument("--database-pid", type=int, help="Of PostgreSQL's first process.")
     parser.add_argument("--only", help="Paths that have this in them.")
+    parser.add_argument("--filtered", action="store_true", help="What is filtered, too.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         arguments = ("--database-url", given.database_url)
@@ -134,6 +185,8 @@ def main() -> None:
                 *QUERIES,
                 f"/v1/conversations/{largest}",
             )
+            if given.filtered:
+                paths += tuple(filtered(costliest(client)))
             print(f"{'path':<58}{'first':>7}{'p50':>7}{'p95':>7}{'CPU':>7}{'kB':>8}")
             pids = [server.pid, *([given.database_pid] if given.database_pid else [])]
             found = [

@@ -13,6 +13,7 @@ from agentsight_tokens.errors import InvalidQueryError
 from agentsight_tokens.summary import UsageSummary
 
 from .filters import condition_of
+from .leading import leading_conversations
 from .page import Page, checked_limit, page_of, position_of
 
 __all__ = [
@@ -43,7 +44,8 @@ _ORDERED_BY: Final[dict[ConversationOrder, tuple[str, ...]]] = {
 }
 _OF_CALLS: Final = {
     "last_at": "MAX(at)",
-    "cost_micro_usd": "CAST(COALESCE(SUM(cost_pico_usd / 1000000), 0) AS BIGINT)",
+    "cost_micro_usd": "CAST(COALESCE(SUM(cost_pico_usd / 1000000), 0) AS BIGINT) "
+    "+ CAST(COALESCE(SUM(cost_pico_usd % 1000000), 0) AS BIGINT) / 1000000",
     "total_tokens": "CAST(COALESCE(SUM(total_tokens), 0) AS BIGINT)",
 }
 _SHAPES: Final[dict[ConversationOrder, Any]] = {
@@ -242,6 +244,17 @@ def _of_calls(
 ) -> list[_Found]:
     """Return conversations with nothing but the calls that a filter selects."""
     condition, values = condition_of(reader, where)
+    measure, *_ = _ORDERED_BY[order]
+    among = leading_conversations(
+        reader,
+        where,
+        None if measure == "last_at" else measure,
+        None if after is None else after[:-1],
+        limit,
+    )
+    if among is not None:
+        condition += f" AND conversation_id IN ({_marks(among) or 'NULL'})"
+        values += among
     columns = [*(_OF_CALLS[name] for name in _ORDERED_BY[order]), "conversation_id"]
     behind = ""
     if after is not None:

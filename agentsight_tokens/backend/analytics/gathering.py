@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from agentsight_tokens.backend.store.pack import REMAINDERS, remainders
 from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Gathering", "Group"]
 
-_COST, _REST = (SUM_COLUMNS.index(name) for name in ("cost_micro_usd", "cost_rest_pico_usd"))
+_COST: Final = ("cost_micro_usd", "cost_rest_pico_usd")
 _MICRO: Final = 1_000_000
 _EXACT: Final = 2**53
 """Below this, sums of whole numbers are exact in floating point."""
@@ -43,14 +44,15 @@ class _Part(NamedTuple):
     groups: Sequence[Integers]
     """The number of the value of each key, row by row."""
     sums: Sequence[Integers | None]
-    """`SUM_COLUMNS`; one is None where all of it is 0."""
+    """`remainders` of `SUM_COLUMNS`; one is None where all of it is 0."""
 
 
 class Gathering:
     """
     Groups and their sums, as they come.
 
-    The values of each key are numbered, so that a group is a row of small numbers.
+    The values of each key are numbered, so that a group is a row of small numbers. Sums are added
+    as packs have them, with remainders in place of some.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -80,14 +82,18 @@ class Gathering:
 
         Args:
             groups: The numbers of the values of each key, row by row.
-            sums: `SUM_COLUMNS`, row by row; None for one of which all is 0. The first is not.
+            sums: `remainders` of `SUM_COLUMNS`, row by row; None for one of which all is 0. The
+                first is not.
         """
         self._parts.append(_Part(groups, sums))
         self._rows += _length(self._parts[-1])
         if self._rows > _MOST_ROWS:
-            which, first = self._distinct(range(len(self._ids)))
-            sums = [self.summed(number, which, len(first)) for number in range(len(SUM_COLUMNS))]
-            self._parts = [_Part([self._key(key)[first] for key in range(len(self._ids))], sums)]
+            which, first = self.distinct(self._keys)
+            columns = map(self._column, range(len(SUM_COLUMNS)))
+            sums = [
+                None if column is None else _summed(column, which, len(first)) for column in columns
+            ]
+            self._parts = [_Part([self.numbers(key)[first] for key in self._keys], sums)]
             self._rows = len(first)
 
     def add_rows(self, rows: Sequence[Sequence[Any]]) -> None:
@@ -99,7 +105,8 @@ class Gathering:
         columns = list(zip(*rows, strict=True))
         width = len(self._ids)
         groups = [self.ids(key, columns[key]) for key in range(width)]
-        self.add(groups, [numpy.array(column, numpy.int64) for column in columns[width:]])
+        sums = [numpy.array(column, numpy.int64) for column in columns[width:]]
+        self.add(groups, remainders(sums))
 
     def total(self) -> tuple[int, ...]:
         """Return the sum of all groups."""
@@ -107,6 +114,8 @@ class Gathering:
         for part in self._parts:
             for number, column in enumerate(part.sums):
                 total[number] += 0 if column is None else int(column.sum(dtype="int64"))
+        for number, parts in REMAINDERS.items():
+            total[number] += sum(total[part] for part in parts)
         return tuple(total)
 
     def groups(self, by: Sequence[str], limit: int | None = None) -> list[Group]:
@@ -119,21 +128,17 @@ class Gathering:
         """
         import numpy
 
-        keys = [self._keys.index(name) for name in by]
-
         if not self._parts:
             return []
-        which, first = self._distinct(keys)
+        which, first = self.distinct(by)
         chosen = numpy.arange(len(first))
         if limit is not None and limit < len(first):
-            cost = numpy.zeros(len(first), numpy.int64)
-            for number, unit in ((_COST, 1), (_REST, _MICRO)):
-                part = self.summed(number, which, len(first))
-                cost += 0 if part is None else part // unit
+            micro, rest = (self.summed(name, which, len(first)) for name in _COST)
+            cost = micro + rest // _MICRO
             chosen = numpy.flatnonzero(cost >= numpy.partition(cost, -limit)[-limit])
         values = [
-            list(map(list(self._ids[key]).__getitem__, self._key(key)[first[chosen]].tolist()))
-            for key in keys
+            list(map(self.names(key).__getitem__, self.numbers(key)[first[chosen]].tolist()))
+            for key in by
         ]
         names: Iterable[tuple[str | None, ...]] = (
             zip(*values, strict=True) if values else [()] * len(chosen)
@@ -145,18 +150,19 @@ class Gathering:
             rows = numpy.flatnonzero(is_chosen[which])
             which, count = numpy.searchsorted(chosen, which[rows]), len(chosen)
             source, chosen = self._of_rows(rows), numpy.arange(count)
-        columns = [source.summed(number, which, count) for number in range(len(SUM_COLUMNS))]
-        sums = zip(*(_or_zeros(each, count)[chosen].tolist() for each in columns), strict=True)
+        columns = [source.summed(name, which, count) for name in SUM_COLUMNS]
+        sums = zip(*(column[chosen].tolist() for column in columns), strict=True)
         return [Group(key, row) for key, row in zip(names, sums, strict=True)]
 
-    def _distinct(self, keys: Iterable[int]) -> tuple[Integers, Integers]:
+    def distinct(self, by: Iterable[str]) -> tuple[Integers, Integers]:
         """Return of each row the number of its group by some keys, and of each group a row."""
         import numpy
 
         joint, size = numpy.zeros(self._rows, numpy.int64), 1
-        for key in keys:
-            joint = joint * len(self._ids[key]) + self._key(key)
-            size *= len(self._ids[key])
+        for key in by:
+            known = len(self._ids[self._keys.index(key)])
+            joint = joint * known + self.numbers(key)
+            size *= known
         if size > _SPARSE * len(joint):
             _, rows, which = numpy.unique(joint, return_index=True, return_inverse=True)
             return which, rows
@@ -165,28 +171,46 @@ class Gathering:
         is_there = row_of >= 0
         return (numpy.cumsum(is_there) - 1)[joint], row_of[is_there]
 
-    def _key(self, key: int) -> Integers:
+    def names(self, key: str) -> list[str | None]:
+        """Return the values of a key, of which rows have the numbers."""
+        return list(self._ids[self._keys.index(key)])
+
+    def numbers(self, key: str) -> Integers:
         """Return the numbers of a key's values, row by row."""
         import numpy
 
-        return numpy.concatenate([part.groups[key] for part in self._parts])
+        number = self._keys.index(key)
+        if not self._parts:
+            return numpy.zeros(0, numpy.int64)
+        return numpy.concatenate([part.groups[number] for part in self._parts])
 
-    def summed(self, number: int, which: Integers, groups: int) -> Integers | None:
+    def summed(self, name: str, which: Integers, groups: int) -> Integers:
         """
-        Return one of `SUM_COLUMNS` for each group, or None if all are 0.
+        Return a sum for each group.
 
         Args:
-            number: Which one.
+            name: One of `SUM_COLUMNS`.
             which: The group of each row.
             groups: How many there are.
         """
         import numpy
 
+        found = numpy.zeros(groups, numpy.int64)
+        number = SUM_COLUMNS.index(name)
+        for each in (number, *REMAINDERS.get(number, ())):
+            column = self._column(each)
+            if column is not None:
+                found += _summed(column, which, groups)
+        return found
+
+    def _column(self, number: int) -> Integers | None:
+        """Return a column as it was added, or None if all of it is 0."""
+        import numpy
+
         columns = [part.sums[number] for part in self._parts]
         if all(column is None for column in columns):
             return None
-        lengths = map(_length, self._parts)
-        return _summed(numpy.concatenate(list(map(_or_zeros, columns, lengths))), which, groups)
+        return numpy.concatenate(list(map(_or_zeros, columns, map(_length, self._parts))))
 
     def _of_rows(self, rows: Integers) -> Gathering:
         """Return another one of some rows, given in their order."""

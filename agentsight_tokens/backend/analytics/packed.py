@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from agentsight_tokens.backend.store import Reader
-from agentsight_tokens.backend.store.pack import QUARTER, QUARTERS, Column
+from agentsight_tokens.backend.store.pack import QUARTER, QUARTERS, REMAINDERS, Column
 from agentsight_tokens.backend.store.packs import Pack, columns_of
 from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 
@@ -53,7 +53,9 @@ def gather(
     if any(s.offset % _QUARTER or (s.until or 0) % QUARTER for s in query.segments):
         return [span]
     keys = (key for key in query.keys if key not in PERIODS)
-    names = list(dict.fromkeys([QUARTERS, *keys, *query.filters, *SUM_COLUMNS]))
+    parts = (REMAINDERS.get(SUM_COLUMNS.index(name), ()) for name in query.columns)
+    sums = [*query.columns, *(SUM_COLUMNS[part] for part in chain.from_iterable(parts))]
+    names = list(dict.fromkeys([QUARTERS, *keys, *query.filters, SUM_COLUMNS[0], *sums]))
     left, since = [], span.since
     for part in _parts(packs):
         found = columns_of(reader, part, names)
@@ -94,8 +96,8 @@ def _add(
     """Add the rows of a pack that are in a span and that the filter selects."""
     import numpy
 
-    quarters = columns[QUARTERS].array()
-    chosen = _chosen(query, columns)
+    quarters = columns[QUARTERS].array(pack.rows)
+    chosen = _chosen(query, pack, columns)
     if span != (pack.start, pack.end):
         first, end = ((bound or 0) - pack.start for bound in span)
         chosen &= (quarters >= first // QUARTER) & (quarters < end // QUARTER)
@@ -110,26 +112,28 @@ def _add(
             ids = _ids_of_quarters(query, number, pack, gathering)[quarters[picked]]
         elif key in columns:
             known = gathering.ids(number, columns[key].texts)
-            ids = known[columns[key].array()[picked]]
+            ids = known[columns[key].array(pack.rows)[picked]]
         else:
             ids = numpy.full(len(rows), gathering.ids(number, [None])[0])
         groups.append(ids)
     gathering.add(
         groups,
-        [columns[name].array()[picked] if name in columns else None for name in SUM_COLUMNS],
+        [
+            columns[name].array(pack.rows)[picked] if name in columns else None
+            for name in SUM_COLUMNS
+        ],
     )
 
 
-def _chosen(query: Query, columns: Mapping[str, Column]) -> npt.NDArray[np.bool_]:
+def _chosen(query: Query, pack: Pack, columns: Mapping[str, Column]) -> npt.NDArray[np.bool_]:
     """Return of each row of a pack whether the filter selects it."""
     import numpy
 
-    count = len(columns[QUARTERS].array())
-    chosen = numpy.ones(count, bool)
+    chosen = numpy.ones(pack.rows, bool)
     for name, value in query.filters.items():
         if name not in columns:
-            return numpy.zeros(count, bool)
-        chosen &= _selected(name, columns[name], value)[columns[name].array()]
+            return numpy.zeros(pack.rows, bool)
+        chosen &= _selected(name, columns[name], value)[columns[name].array(pack.rows)]
     return chosen
 
 

@@ -54,6 +54,8 @@ class Query(NamedTuple):
     """The filter, as `usage_by` takes it; it is a valid one."""
     segments: Sequence[Segment]
     """The offsets of the zone in which periods begin."""
+    columns: Sequence[str] = SUM_COLUMNS
+    """The sums that are asked for; the others may be 0."""
 
     @property
     def filters(self) -> dict[str, Any]:

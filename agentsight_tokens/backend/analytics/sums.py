@@ -11,6 +11,7 @@ from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.backend.store.dialect import Dialect
 from agentsight_tokens.backend.store.packs import Pack, true_packs
 from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
+from agentsight_tokens.calls import SUMMARY_COLUMNS
 
 from .dimensions import PERIODS, key_of
 from .filters import condition_of
@@ -19,7 +20,7 @@ from .packed import gather
 from .plan import Part, Piece, Query, can_be_packed, part_of, pieces_of
 from .zones import offsets
 
-__all__ = ["Group", "Sums", "sums_by", "sums_over_time"]
+__all__ = ["Group", "Sums", "gathered", "sums_by", "sums_over_time"]
 
 
 _HAS_NUMPY: Final = find_spec("numpy") is not None
@@ -49,6 +50,7 @@ def sums_by(
     where: Mapping[str, Any] | None = None,
     zone: tzinfo = timezone.utc,
     limit: int | None = None,
+    columns: Sequence[str] = SUM_COLUMNS,
 ) -> Sums:
     """
     Add up the calls that a filter selects, group by group.
@@ -63,11 +65,12 @@ def sums_by(
         where: The filter, as `calls.selection` takes it, and `environment`.
         zone: The time zone in which hours and days begin.
         limit: How many groups to return at most; all when not given.
+        columns: The sums that are asked for; the others may be 0.
 
     Raises:
         InvalidScopeError: For an unknown dimension or filter.
     """
-    query = _query(reader, by, where, zone)
+    query = _query(reader, by, where, zone)._replace(columns=columns)
     pieces = pieces_of(reader, query)
     if not pieces:
         return Sums(query.keys, [], (0,) * len(SUM_COLUMNS))
@@ -97,7 +100,8 @@ def sums_over_time(
     """
     Add up the calls that a filter selects by a dimension, and by that and the time.
 
-    Both are found in one reading of packs, where packs answer them.
+    Both are found in one reading of packs, where packs answer them. Of the sums, `TIMING_COLUMNS`
+    may be 0.
 
     Args:
         reader: Where the calls are.
@@ -120,10 +124,29 @@ def sums_over_time(
         is_split = key not in PERIODS and len(found.groups) <= most
         steps = [step, key] if is_split else [step]
         return found, sums_by(reader, steps, where=where, zone=zone)
-    gathering = _gathered(reader, _query(reader, [step, key], where, zone), pieces, packs)
+    split = _query(reader, [step, key], where, zone)._replace(columns=SUMMARY_COLUMNS)
+    gathering = _gathered(reader, split, pieces, packs)
     found = _of(gathering, (key,), limit)
     is_split = key not in PERIODS and len(found.groups) <= most
     return found, _of(gathering, (step, key) if is_split else (step,), None)
+
+
+def gathered(
+    reader: Reader, by: Sequence[str], where: Mapping[str, Any], columns: Sequence[str]
+) -> Gathering | None:
+    """
+    Add up the calls that a filter selects in memory, or return None where no pack helps.
+
+    Args:
+        reader: Where the calls are.
+        by: Names or keys of `DIMENSIONS`; periods are of UTC.
+        where: The filter, as `sums_by` takes it.
+        columns: The sums that are asked for; the others may be 0.
+    """
+    query = _query(reader, by, where, timezone.utc)._replace(columns=columns)
+    pieces = pieces_of(reader, query)
+    packs = _packs(reader, query, pieces)
+    return _gathered(reader, query, pieces, packs) if packs else None
 
 
 def _query(

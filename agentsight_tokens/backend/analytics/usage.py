@@ -92,7 +92,8 @@ def usage_by(
     Raises:
         InvalidScopeError: For an unknown dimension or filter.
     """
-    return _report(sums_by(reader, by, where=where, zone=zone, limit=limit))
+    found = sums_by(reader, by, where=where, zone=zone, limit=limit, columns=SUMMARY_COLUMNS)
+    return _report(found)
 
 
 def usage_over_time(

@@ -2,8 +2,8 @@
 The pack: the calls of a day or an hour of one project, column by column, to be added up quickly.
 
 Calls that are alike in every dimension, in their tags and in the quarter of an hour are one row
-of it. Each column is stored by itself, so that a query reads the few that it asks for. A pack
-is true as long as the sums of its time, which every call is added to as it comes, are its own:
+of it. Each column is stored by itself, so that a query reads the few that it asks for, and sums that
+others mostly are made of only tell the difference. A pack is true as long as the sums of its time, which every call is added to as it comes, are its own:
 what takes calls need not know of packs.
 """
 
@@ -27,10 +27,12 @@ __all__ = [
     "PACKED_DIMENSIONS",
     "QUARTER",
     "QUARTERS",
+    "REMAINDERS",
     "Column",
     "Head",
     "Packer",
     "proof_of",
+    "remainders",
 ]
 
 QUARTER: Final = 900_000_000
@@ -62,7 +64,28 @@ PACKED_DIMENSIONS: Final[tuple[str, ...]] = (
 HEAD_NAME: Final = ""
 """The name under which the head of a pack is stored, beside its columns."""
 
+REMAINDERS: Final = {
+    SUM_COLUMNS.index(name): tuple(map(SUM_COLUMNS.index, parts))
+    for name, parts in {
+        "total_tokens": ("input_tokens", "output_tokens"),
+        "cost_micro_usd": ("prompt_cost_micro_usd", "completion_cost_micro_usd"),
+        "cost_rest_pico_usd": ("prompt_cost_rest_pico_usd", "completion_cost_rest_pico_usd"),
+    }.items()
+}
+"""
+The sums of which a pack has what others are not: mostly nothing.
+
+Money is carried from one half to the other, so that both are nothing where the whole is.
+"""
+
+_FORMAT: Final = 2
+_MICRO: Final = 1_000_000
+_COST, _REST = (SUM_COLUMNS.index(name) for name in ("cost_micro_usd", "cost_rest_pico_usd"))
+_SPARSE: Final = 4
+"""Of how many numbers one is not 0 where only those are stored that are not."""
+
 _CODES: Final = ("<u1", "<u2", "<u4")
+_PLACE: Final = "<u4"
 _NUMBERS: Final = ("<i1", "<i2", "<i4", "<i8")
 _MONEY: Final = tuple(
     (SUM_COLUMNS.index(f"{name}_micro_usd"), SUM_COLUMNS.index(f"{name}_rest_pico_usd"))
@@ -90,12 +113,19 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
     numbers: bytes
     texts: tuple[str | None, ...] = ()
     """What the numbers stand for, in a dimension."""
+    places: bytes = b""
+    """Where the numbers are that are not 0, if only those are here."""
 
-    def array(self) -> Any:
-        """Return the numbers."""
+    def array(self, rows: int) -> Any:
+        """Return the numbers of so many rows."""
         import numpy
 
-        return numpy.frombuffer(self.numbers, dtype=self.kind)
+        numbers = numpy.frombuffer(self.numbers, dtype=self.kind)
+        if len(numbers) == rows:
+            return numbers
+        found = numpy.zeros(rows, self.kind)
+        found[numpy.frombuffer(self.places, dtype=_PLACE)] = numbers
+        return found
 
 
 class Packer:
@@ -138,8 +168,8 @@ class Packer:
         for name, codes, texts in zip(PACKED_DIMENSIONS, self._codes, self._texts, strict=True):
             if texts.keys() != {None}:
                 found[name] = _column(numpy.concatenate(codes), texts)
-        for name, sums in zip(SUM_COLUMNS, self._sums, strict=True):
-            numbers = numpy.concatenate(sums)
+        sums = remainders([numpy.concatenate(parts) for parts in self._sums])
+        for name, numbers in zip(SUM_COLUMNS, sums, strict=True):
             if numbers.any():
                 found[name] = _column(numbers)
         return found
@@ -149,9 +179,19 @@ def proof_of(sums: Sequence[int]) -> tuple[int, ...]:
     """
     Return of `SUM_COLUMNS` what changes whenever calls do: their number and their costs.
 
+    The first number is the version of what packs are made of: those of an older one prove nothing.
     A cost is put together of its halves, since these depend on who has added them up.
     """
-    return (sums[0], *(sums[high] * 1_000_000 + sums[low] for high, low in _MONEY))
+    return (_FORMAT, sums[0], *(sums[high] * _MICRO + sums[low] for high, low in _MONEY))
+
+
+def remainders(sums: Sequence[Integers]) -> list[Integers]:
+    """Return `SUM_COLUMNS` with the remainders in place of the sums of `REMAINDERS`."""
+    found = list(sums)
+    for number, parts in REMAINDERS.items():
+        found[number] = sums[number] - sum(sums[part] for part in parts)
+    found[_COST], found[_REST] = found[_COST] + found[_REST] // _MICRO, found[_REST] % _MICRO
+    return found
 
 
 def _column(numbers: Integers, texts: Iterable[str | None] = ()) -> Column:
@@ -160,4 +200,7 @@ def _column(numbers: Integers, texts: Iterable[str | None] = ()) -> Column:
 
     kinds = _CODES if texts else _NUMBERS
     kind = next(each for each in kinds if numpy.array_equal(numbers.astype(each), numbers))
-    return Column(kind, numbers.astype(kind).tobytes(), tuple(texts))
+    if texts or _SPARSE * numpy.count_nonzero(numbers) > len(numbers):
+        return Column(kind, numbers.astype(kind).tobytes(), tuple(texts))
+    places = numpy.flatnonzero(numbers)
+    return Column(kind, numbers[places].astype(kind).tobytes(), (), places.astype(_PLACE).tobytes())

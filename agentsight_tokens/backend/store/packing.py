@@ -137,7 +137,7 @@ def spans_due(store: Store, now: datetime, *, fewest: int = FEWEST_CALLS) -> Ite
         for period, first, end in spans:
             for start, proof in sorted(proofs_of(reader, period, first, end).items(), reverse=True):
                 head = heads.get((period, start))
-                if proof[0] < fewest or (head is not None and head.proof == proof):
+                if proof[1] < fewest or (head is not None and head.proof == proof):
                     continue
                 if head is None or head.proof or head.began_at < lost:
                     yield Span(project_id, period, start, proof)

@@ -1,0 +1,87 @@
+"""The leading conversations: those that can be on a page, found in packs before calls are read."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+from agentsight_tokens.backend.store import Reader
+
+from .sums import gathered
+
+__all__ = ["leading_conversations"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICRO: Final = 1_000_000
+_COST: Final = ("cost_micro_usd", "cost_rest_pico_usd")
+_MOST: Final = 5_000
+"""That are worth to be looked at one by one."""
+
+
+def leading_conversations(
+    reader: Reader,
+    where: Mapping[str, Any],
+    measure: str | None,
+    after: tuple[int, ...] | None,
+    limit: int,
+) -> list[str] | None:
+    """
+    Return the conversations among which the next ones of an order are.
+
+    Packs know the hour of a call and not its time: all that end in one hour are among them.
+
+    Args:
+        reader: Where the calls are.
+        where: The filter, which selects calls.
+        measure: `cost_micro_usd` or `total_tokens`, if the largest one comes first; of the same,
+            and without it, the newest.
+        after: The measure, if there is one, and the last time of the conversation before.
+        limit: How many are asked for.
+
+    Returns:
+        None if packs do not tell, or not enough.
+    """
+    import numpy
+
+    columns = {"cost_micro_usd": _COST, "total_tokens": ("total_tokens",)}.get(measure or "", ())
+    found = gathered(reader, ("conversation_id", "hour"), where, columns)
+    if found is None:
+        return None
+    which, first = found.distinct(["conversation_id"])
+    values = numpy.zeros(len(first), numpy.int64)
+    for name in columns:
+        values += found.summed(name, which, len(first)) // (_MICRO if name == _COST[1] else 1)
+    hours = found.names("hour")
+    in_order = sorted(name or "" for name in hours)
+    rank_of = {name: rank for rank, name in enumerate(in_order)}
+    ranks = numpy.array([rank_of[name or ""] for name in hours], numpy.int64)
+    last = numpy.zeros(len(first), numpy.int64)
+    numpy.maximum.at(last, which, ranks[found.numbers("hour")])
+    names = found.names("conversation_id")
+    numbers = found.numbers("conversation_id")[first]
+    chosen = numpy.array([bool(name) for name in names], bool)[numbers]
+    if after is not None:
+        *of_measure, at = after
+        value = of_measure[0] if of_measure else 0
+        rank = bisect_right(in_order, _hour_of(at)) - 1
+        is_level = (values == value) & (last == rank)
+        limit += int(is_level.sum())  # they may all come before
+        chosen &= (values < value) | ((values == value) & (last <= rank))
+    rows = numpy.flatnonzero(chosen)
+    rows = rows[numpy.lexsort((last[rows], values[rows]))[::-1]]
+    if limit < len(rows):
+        end = rows[limit - 1]
+        is_within = (values[rows] > values[end]) | (
+            (values[rows] == values[end]) & (last[rows] >= last[end])
+        )
+        rows = rows[is_within]
+    if len(rows) > _MOST:
+        return None
+    return [names[number] or "" for number in numbers[rows].tolist()]
+
+
+def _hour_of(at: int) -> str:
+    """Return the name of the hour of a time, as packs and queries name it in UTC."""
+    return f"{_EPOCH + timedelta(microseconds=at):%Y-%m-%dT%H:00}+00:00"
