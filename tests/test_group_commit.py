@@ -31,25 +31,29 @@ class Disk:
             raise UnstorableError("bad")
 
 
-def submit_while_busy(disk: Disk, numbers: Sequence[int]) -> list[BaseException | None]:
+def submit_while_busy(disk: Disk, batches: Sequence[Batch]) -> list[BaseException | None]:
     """Submit a batch, and others while its commit runs; return what each has raised."""
     group = GroupCommit(disk.commit)
-    with ThreadPoolExecutor(len(numbers)) as threads:
-        first = threads.submit(group.submit, Batch(numbers[0], []))
+    with ThreadPoolExecutor(len(batches)) as threads:
+        first = threads.submit(group.submit, batches[0])
         while not disk.commits:
             pass
-        rest = [threads.submit(group.submit, Batch(n, [])) for n in numbers[1:]]
+        rest = [threads.submit(group.submit, batch) for batch in batches[1:]]
         while len(group._waiting) < len(rest):
             pass
         disk.is_open.set()
         return [each.exception() for each in (first, *rest)]
 
 
+def of_projects(*numbers: int) -> list[Batch]:
+    return [Batch(number, []) for number in numbers]
+
+
 def test_what_gathers_is_committed_together() -> None:
     """The first one does not wait; all others share one commit."""
     disk = Disk()
 
-    assert submit_while_busy(disk, [1, 2, 3, 4]) == [None] * 4
+    assert submit_while_busy(disk, of_projects(1, 2, 3, 4)) == [None] * 4
     assert disk.commits[0] == [1]
     assert sorted(disk.commits[1]) == [2, 3, 4]
 
@@ -59,7 +63,7 @@ def test_what_cannot_be_stored_costs_no_other() -> None:
     disk = Disk()
     disk.bad = {3}
 
-    raised = submit_while_busy(disk, [1, 2, 3, 4])
+    raised = submit_while_busy(disk, of_projects(1, 2, 3, 4))
 
     assert [isinstance(error, UnstorableError) for error in raised] == [False, False, True, False]
     assert sorted(map(sorted, disk.commits[2:])) == [[2], [3], [4]]
@@ -70,7 +74,7 @@ def test_an_outage_is_everybodys() -> None:
     disk = Disk()
     disk.error = OSError("gone")
 
-    assert submit_while_busy(disk, [1, 2, 3]) == [disk.error] * 3
+    assert submit_while_busy(disk, of_projects(1, 2, 3)) == [disk.error] * 3
     assert len(disk.commits) == 2
 
 
@@ -88,10 +92,90 @@ def test_an_interrupted_commit_acknowledges_nobody() -> None:
 def test_commits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What gathers is shared out when it is much; one batch alone may be as large as it is."""
     monkeypatch.setattr("agentsight_tokens.backend.store.group_commit._MOST_CALLS", 5)
-    commits: list[int] = []
-    group = GroupCommit(lambda batches: commits.append(len(batches)))
-    for number in range(4):
-        group._waiting.append(_Waiting(Batch(number, [cycle("a", 1, 2, 3)])))
-    group.submit(Batch(9, [cycle("b", *range(1, 9))]))
+    disk = Disk()
+    large = Batch(9, [cycle("b", *range(1, 9))])
+    small = [Batch(number, [cycle("a", 1, 2, 3)]) for number in range(4)]
 
-    assert commits == [1, 1, 1, 1, 1]
+    assert submit_while_busy(disk, [*small, large]) == [None] * 5
+    assert [len(commit) for commit in disk.commits] == [1, 1, 1, 1, 1]
+
+
+def test_who_is_done_waits_for_no_other_commit() -> None:
+    """While the next commit runs, everybody of the last one has gone on."""
+    second, third = Event(), Event()
+    commits: list[int] = []
+
+    def commit(batches: Sequence[Batch]) -> None:
+        commits.append(len(batches))
+        if len(commits) < 3:
+            assert (second, third)[len(commits) - 1].wait(30)
+        else:
+            assert is_over.wait(30)
+
+    is_over = Event()
+    group = GroupCommit(commit)
+    with ThreadPoolExecutor(12) as threads:
+        threads.submit(group.submit, Batch(0, []))
+        together = [threads.submit(group.submit, batch) for batch in of_projects(*range(1, 10))]
+        while len(group._waiting) < 9:
+            pass
+        second.set()
+        while len(commits) < 2:
+            pass
+        last = threads.submit(group.submit, Batch(10, []))
+        while not group._waiting:
+            pass
+        group._last_size = 1  # nobody else is going to come
+        third.set()
+        gone = [each.exception(30) for each in together]
+        assert not last.done()
+        is_over.set()
+
+    assert gone == [None] * 9
+    assert commits == [1, 9, 1]
+
+
+def test_as_many_as_the_last_time_are_waited_for() -> None:
+    """Whoever comes first waits for them, but no longer than a part of what a commit takes."""
+    disk = Disk()
+    disk.is_open.set()
+    group = GroupCommit(disk.commit)
+    group._last_size, group._last_seconds = 2, 3600.0
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(group.submit, Batch(1, []))
+        while not group._waiting:
+            pass
+        assert not disk.commits
+        group.submit(Batch(2, []))
+        assert first.exception() is None
+    assert disk.commits == [[1, 2]]
+
+    group._last_seconds = 0.0
+    group.submit(Batch(3, []))
+
+    assert disk.commits == [[1, 2], [3]]
+    assert group._last_size == 1
+
+
+def test_who_is_interrupted_keeps_nobody_waiting() -> None:
+    """One that has gone while it waited is not committed, and another one leads."""
+    disk = Disk()
+    group = GroupCommit(disk.commit)
+    gone = _Waiting(Batch(2, []))
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(group.submit, Batch(1, []))
+        while not disk.commits:
+            pass
+        group._waiting.append(gone)
+        last = threads.submit(group.submit, Batch(3, []))
+        while len(group._waiting) < 2:
+            pass
+        disk.is_open.set()
+        first.result(30)
+        # It is its turn to lead, and it leaves instead.
+        while group._leader is not gone:
+            pass
+        group._leave(gone)
+        last.result(30)
+
+    assert disk.commits == [[1], [3]]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from threading import Lock
+from threading import Condition, Lock
 from typing import Final, NamedTuple
 
 from agentsight_tokens.cycle import Cycle
@@ -16,6 +17,10 @@ __all__ = ["Batch", "GroupCommit"]
 
 _MOST_CALLS: Final = 10_000
 """Of one commit, unless a single batch has more."""
+
+
+_PART_OF_A_COMMIT: Final = 0.25
+"""That is waited at most for those who came the last time."""
 
 
 class Batch(NamedTuple):
@@ -33,8 +38,10 @@ class GroupCommit:
     """
     Commits the batches of many threads in few transactions.
 
-    A commit costs a wait for the disk, however much is in it. Nobody waits for others to come:
-    what has gathered while the disk was busy goes with the next commit.
+    A commit costs a wait for the disk, however much is in it, and work that is the same for few
+    calls and for many. So what has gathered while the disk was busy goes with the next commit;
+    and those who came together the last time, who are mostly about to come together again, are
+    waited for a little. Who comes alone waits for nobody.
     """
 
     def __init__(self, commit: Callable[[Sequence[Batch]], None]) -> None:
@@ -45,26 +52,62 @@ class GroupCommit:
             commit: Commits batches, all or none, and raises `UnstorableError` for what is in one.
         """
         self._commit = commit
-        self._turn = Lock()
-        self._lock = Lock()
+        self._has_come = Condition(Lock())
+        """Held to look at those below, told when one comes."""
         self._waiting: deque[_Waiting] = deque()
+        self._leader: _Waiting | None = None
+        """The one whose thread commits what waits."""
+        self._last_size = 0
+        self._last_seconds = 0.0
 
     def submit(self, batch: Batch) -> None:
         """Return when a batch is committed; raise what its own commit raises."""
         mine = _Waiting(batch)
-        with self._lock:
-            self._waiting.append(mine)
-        with self._turn:
-            while not mine.is_tried:
-                self._commit_next()
+        try:
+            with self._has_come:
+                self._waiting.append(mine)
+                self._leader = self._leader or mine
+                self._has_come.notify()
+            if self._leader is not mine:
+                mine.turn.acquire()
+            if self._leader is mine:
+                self._gather()
+                mine.group = self._take()
+                self._commit_group(mine.group)
+        finally:
+            self._leave(mine)
         if mine.error is not None:
             raise mine.error
 
-    def _commit_next(self) -> None:
-        group = self._take()
-        for each in group:
-            each.is_tried = True
+    def _leave(self, mine: _Waiting) -> None:
+        """Wake those whose commit has ended, and the next one who commits."""
+        # Each by itself: behind a lock that is held by who commits, those who are done would come
+        # again with something new only after others' commits.
+        woken: list[_Waiting] = []
+        with self._has_come:
+            if mine in self._waiting:  # it was interrupted
+                self._waiting.remove(mine)
+            if self._leader is mine:
+                woken += [each for each in mine.group if each is not mine]
+                self._leader = self._waiting[0] if self._waiting else None
+                if self._leader is not None:
+                    woken.append(self._leader)
+        for each in woken:
+            each.turn.release()
+
+    def _gather(self) -> None:
+        """Wait a little until as many have come as the last time."""
+        if self._last_size > 1:
+            with self._has_come:
+                self._has_come.wait_for(
+                    lambda: len(self._waiting) >= self._last_size,
+                    self._last_seconds * _PART_OF_A_COMMIT,
+                )
+
+    def _commit_group(self, group: Sequence[_Waiting]) -> None:
+        began = time.perf_counter()
         error = self._error_of(group)
+        self._last_size, self._last_seconds = len(group), time.perf_counter() - began
         for each in group:
             # What is in one batch costs no other.
             is_anybodys = isinstance(error, UnstorableError) and len(group) > 1
@@ -81,7 +124,7 @@ class GroupCommit:
     def _take(self) -> list[_Waiting]:
         group: list[_Waiting] = []
         calls = 0
-        with self._lock:
+        with self._has_come:
             while self._waiting:
                 calls += sum(len(cycle.records) for cycle in self._waiting[0].batch.cycles)
                 if group and calls > _MOST_CALLS:
@@ -93,6 +136,10 @@ class GroupCommit:
 class _Waiting:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.is_tried = False
+        self.turn = Lock()
+        """Released once: when its commit has ended, or when it is the one who commits."""
+        self.turn.acquire()
+        self.group: Sequence[_Waiting] = ()
+        """What it has committed."""
         self.error: Exception | None = StorageError("the commit was interrupted")
         """Until the commit has succeeded, so that nothing else can acknowledge the batch."""
