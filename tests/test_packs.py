@@ -7,9 +7,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy
 import pytest
@@ -19,6 +20,7 @@ from agentsight_tokens.backend.accounts import Accounts
 from agentsight_tokens.backend.analytics import (
     CONVERSATION_ORDERS,
     ConversationOrder,
+    UsageReport,
     conversations,
     usage_by,
 )
@@ -80,8 +82,10 @@ class Watched(ProjectReader):
         super().__init__(store, 1)
         self._before = before
         self.readings = 0
+        self.values: list[Sequence[object]] = []
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        self.values.append(values)
         if " FROM calls" in statement:
             self.readings += 1
             self._before()
@@ -224,6 +228,53 @@ def test_packs_say_nothing_of_an_empty_text(packed: Store) -> None:
     keep(packed, call(id="empty", at=DAY_1, scope=Scope(user_id="", feature="f")))
 
     assert calls_by_feature(packed.of_project(1), user_id="") == {"f": 1}
+
+
+@pytest.mark.parametrize(
+    ("by", "zone", "is_lean"),
+    [
+        (["model"], UTC, True),
+        (["day", "model"], UTC, True),
+        (["week", "model"], ZoneInfo("Asia/Kathmandu"), True),
+        (["day", "model"], ZoneInfo("Asia/Kathmandu"), False),
+        (["hour", "model"], UTC, False),
+        (["user"], UTC, False),
+        (["session", "month"], UTC, False),
+    ],
+)
+def test_a_day_is_read_in_its_lean_form(
+    store: Store, by: list[str], zone: tzinfo, is_lean: bool
+) -> None:
+    """Where that has all that is asked for, and the sums are the same."""
+    chance = random.Random(3)
+    records = [
+        call(
+            id=str(number),
+            at=DAY_1 + timedelta(minutes=chance.randrange(3 * 1440)),
+            scope=Scope(user_id=f"u{number}", feature=chance.choice([None, "f", "g"])),
+            model=chance.choice(["a", "b"]),
+            cost_pico_usd=chance.choice([None, 3_500_000]),
+        )
+        for number in range(300)
+    ]
+    keep(store, *records, environment="production")
+    queries = [
+        {"feature": "f"},
+        {"feature": "g", "environment": "production"},
+        {"feature": "f", "since": DAY_1 + timedelta(hours=5, minutes=3)},
+        {"tags": ["none"]},
+        {"feature": "none"},
+    ]
+
+    def reports(reader: Reader) -> list[UsageReport]:
+        return [usage_by(reader, by, where=where, zone=zone) for where in queries]
+
+    expected = reports(store.of_project(1))
+    assert pack_all(store, NOW, fewest=1) == 3
+    reader = Watched(store)
+
+    assert reports(reader) == expected
+    assert any("lean calls" in values for values in reader.values) == is_lean
 
 
 def test_few_calls_are_not_packed(store: Store) -> None:

@@ -25,6 +25,9 @@ _SPARSE: Final = 4
 """How many times more groups can be than there are make it quicker to sort those that are."""
 _SELECTIVE: Final = 4
 """How many times more groups can be than are asked for make it quicker to pick out the rows."""
+_MANY: Final = 1_000
+_SAMPLE: Final = 8
+"""Of how many values one that is known tells that others are."""
 _MOST_ROWS: Final = 1_000_000
 """That are kept as they came."""
 
@@ -64,6 +67,8 @@ class Gathering:
         """
         self._keys = tuple(keys)
         self._ids: list[dict[str | None, int]] = [{} for _ in keys]
+        self._sizes = [0] * len(self._ids)
+        """How many numbers each key's values have been given."""
         self._parts: list[_Part] = []
         self._rows = 0
 
@@ -71,9 +76,17 @@ class Gathering:
         """Return the numbers of values of a key; new ones are given the next numbers."""
         import numpy
 
-        known = self._ids[key]
+        known, first = self._ids[key], self._sizes[key]
+        sample = values[:: len(values) // _SAMPLE + 1]
+        if len(values) > _MANY and not any(value in known for value in sample):
+            # Most are new: one that is not leaves a number that nothing has.
+            self._sizes[key] += len(values)
+            return numpy.fromiter(
+                map(known.setdefault, values, count(first)), numpy.int64, len(values)
+            )
         new = dict.fromkeys([value for value in values if value not in known])
-        known.update(zip(new, count(len(known)), strict=False))
+        known.update(zip(new, count(first), strict=False))
+        self._sizes[key] += len(new)
         return numpy.fromiter(map(known.__getitem__, values), numpy.int64, len(values))
 
     def add(self, groups: Sequence[Integers], sums: Sequence[Integers | None]) -> None:
@@ -160,9 +173,9 @@ class Gathering:
 
         joint, size = numpy.zeros(self._rows, numpy.int64), 1
         for key in by:
-            known = len(self._ids[self._keys.index(key)])
-            joint = joint * known + self.numbers(key)
-            size *= known
+            values = self._sizes[self._keys.index(key)]
+            joint = joint * values + self.numbers(key)
+            size *= values
         if size > _SPARSE * len(joint):
             _, rows, which = numpy.unique(joint, return_index=True, return_inverse=True)
             return which, rows
@@ -173,7 +186,11 @@ class Gathering:
 
     def names(self, key: str) -> list[str | None]:
         """Return the values of a key, of which rows have the numbers."""
-        return list(self._ids[self._keys.index(key)])
+        number = self._keys.index(key)
+        names: list[str | None] = [None] * self._sizes[number]
+        for name, place in self._ids[number].items():
+            names[place] = name
+        return names
 
     def numbers(self, key: str) -> Integers:
         """Return the numbers of a key's values, row by row."""
@@ -217,7 +234,7 @@ class Gathering:
         import numpy
 
         found = Gathering(self._keys)
-        found._ids = self._ids
+        found._ids, found._sizes = self._ids, self._sizes
         ends = numpy.cumsum([_length(part) for part in self._parts])
         cuts = numpy.searchsorted(rows, ends)
         for part, mine, end in zip(self._parts, numpy.split(rows, cuts), ends, strict=False):

@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from agentsight_tokens.backend.store import Reader
-from agentsight_tokens.backend.store.pack import QUARTER, QUARTERS, REMAINDERS, Column
+from agentsight_tokens.backend.store.pack import (
+    LEAN_DIMENSIONS,
+    QUARTER,
+    QUARTERS,
+    REMAINDERS,
+    Column,
+)
 from agentsight_tokens.backend.store.packs import Pack, columns_of
 from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 
 from .dimensions import PERIODS
 from .gathering import Gathering
 from .plan import Query, Range
-from .zones import offset_text
+from .zones import Segment, offset_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +63,7 @@ def gather(
     sums = [*query.columns, *(SUM_COLUMNS[part] for part in chain.from_iterable(parts))]
     names = list(dict.fromkeys([QUARTERS, *keys, *query.filters, SUM_COLUMNS[0], *sums]))
     left, since = [], span.since
-    for part in _parts(packs):
+    for part in _parts([_leanest(query, pack, span) for pack in packs]):
         found = columns_of(reader, part, names)
         for pack in part:
             if pack.start not in found:  # it was dropped just now
@@ -77,8 +83,8 @@ def gather(
 
 
 def _parts(packs: Sequence[Pack]) -> Iterator[list[Pack]]:
-    """Cut packs into so many as are in memory together, of one period each."""
-    for _, group in groupby(packs, key=lambda pack: pack.period):
+    """Cut packs into so many as are in memory together, of one period and form each."""
+    for _, group in groupby(packs, key=lambda pack: (pack.period, pack.is_lean)):
         part: list[Pack] = []
         rows = 0
         for pack in group:
@@ -90,14 +96,26 @@ def _parts(packs: Sequence[Pack]) -> Iterator[list[Pack]]:
         yield part
 
 
+def _leanest(query: Query, pack: Pack, span: Range) -> Pack:
+    """Return a pack in its lean form if that has all that is asked for."""
+    is_cut = (span.since or pack.start) > pack.start or (span.until or pack.end) < pack.end
+    names = {*query.keys, *query.filters} - set(PERIODS)
+    if not pack.lean_rows or is_cut or not names <= set(LEAN_DIMENSIONS):
+        return pack
+    for key in set(query.keys) & set(PERIODS):
+        if key == "hour" or len(set(_labels(query.segments, key, pack))) > 1:
+            return pack
+    return pack.lean
+
+
 def _add(
     query: Query, pack: Pack, columns: Mapping[str, Column], span: Range, gathering: Gathering
 ) -> None:
     """Add the rows of a pack that are in a span and that the filter selects."""
     import numpy
 
-    quarters = columns[QUARTERS].array(pack.rows)
     chosen = _chosen(query, pack, columns)
+    quarters = columns[QUARTERS].array(pack.rows) if QUARTERS in columns else chosen * 0
     if span != (pack.start, pack.end):
         first, end = ((bound or 0) - pack.start for bound in span)
         chosen &= (quarters >= first // QUARTER) & (quarters < end // QUARTER)
@@ -109,10 +127,9 @@ def _add(
     groups = []
     for number, key in enumerate(query.keys):
         if key in PERIODS:
-            ids = _ids_of_quarters(query, number, pack, gathering)[quarters[picked]]
+            ids = gathering.ids(number, _labels(query.segments, key, pack))[quarters[picked]]
         elif key in columns:
-            known = gathering.ids(number, columns[key].texts)
-            ids = known[columns[key].array(pack.rows)[picked]]
+            ids = _ids_of(columns[key], columns[key].array(pack.rows)[picked], number, gathering)
         else:
             ids = numpy.full(len(rows), gathering.ids(number, [None])[0])
         groups.append(ids)
@@ -137,24 +154,34 @@ def _chosen(query: Query, pack: Pack, columns: Mapping[str, Column]) -> npt.NDAr
     return chosen
 
 
-def _ids_of_quarters(query: Query, number: int, pack: Pack, gathering: Gathering) -> Integers:
-    """Return the number of the period in which each quarter of a pack begins."""
+def _ids_of(column: Column, codes: Integers, number: int, gathering: Gathering) -> Integers:
+    """Return the numbers of the texts that some codes stand for."""
     import numpy
 
-    key = query.keys[number]
+    texts = column.texts
+    used = numpy.bincount(codes, minlength=len(texts)).astype(bool)
+    if used.all():
+        return gathering.ids(number, texts)[codes]
+    found = numpy.flatnonzero(used)
+    ids = numpy.zeros(len(texts), numpy.int64)
+    ids[found] = gathering.ids(number, [texts[code] for code in found.tolist()])
+    return ids[codes]
+
+
+def _labels(segments: Sequence[Segment], key: str, pack: Pack) -> list[str]:
+    """Return the name of the period in which each quarter of a pack begins."""
     unit = _HOUR_SECONDS if key == "hour" else _DAY_SECONDS
-    parts = []
-    first = pack.start
-    for until, offset in query.segments:
+    names: list[str] = []
+    for until, offset in segments:
+        first = pack.start + len(names) * QUARTER
         end = pack.end if until is None else min(until, pack.end)
-        if first < end:
-            local = numpy.arange(first // _MICRO, end // _MICRO, QUARTER // _MICRO)
-            periods = (local + offset // timedelta(seconds=1)) // unit
-            named = range(int(periods[0]), int(periods[-1]) + 1)
-            ids = gathering.ids(number, [_label(key, each, offset) for each in named])
-            parts.append(ids[periods - periods[0]])
-            first = end
-    return numpy.concatenate(parts)
+        seconds = offset // timedelta(seconds=1)
+        while first < end:
+            number, rest = divmod(first // _MICRO + seconds, unit)
+            quarters = min((unit - rest) * _MICRO, end - first) // QUARTER
+            names += [_label(key, number, offset)] * quarters
+            first += quarters * QUARTER
+    return names
 
 
 def _selected(name: str, column: Column, value: Any) -> npt.NDArray[np.bool_]:

@@ -32,6 +32,8 @@ __all__ = ["ENDPOINTS"]
 _MOST_RANKS: Final = 6
 _MOST_BUDGETS: Final = 3
 _MOST_ANOMALIES: Final = 3
+_MOST_DAYS: Final = 31
+"""Of which rankings come with the page."""
 _RANKED: Final = ("user", "feature")
 
 
@@ -91,9 +93,9 @@ def view_of(asked: Asked, query: OverviewQuery) -> Mapping[str, Any]:
         where = selection.filter_of(*period.previous)
         before = usage_by(reader, [], where=where).total
     steps = period.steps()
-    # The tables of sums answer what is not filtered; the rest is added up call by call.
+    # The tables of sums answer what is not filtered, of a few weeks at once.
     is_plain = not selection.filters and selection.zone_name == "UTC"
-    is_quick = is_plain and period.step == "day"
+    is_quick = is_plain and period.step == "day" and len(steps) <= _MOST_DAYS
     rankings = [_models(report)]
     if is_quick:
         rankings += [

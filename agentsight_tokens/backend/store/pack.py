@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HEAD_NAME",
+    "LEAN",
+    "LEAN_DIMENSIONS",
     "PACKED_DIMENSIONS",
     "QUARTER",
     "QUARTERS",
@@ -61,6 +63,16 @@ PACKED_DIMENSIONS: Final[tuple[str, ...]] = (
 )
 """The columns of calls by which a pack can be filtered and grouped; `tags` is their JSON."""
 
+LEAN_DIMENSIONS: Final[tuple[str, ...]] = (
+    "agent",
+    "feature",
+    *PACKED_DIMENSIONS[PACKED_DIMENSIONS.index("tags") + 1 :],
+)
+"""Those of few values: a day has few rows of them, which is the lean form of its pack."""
+
+LEAN: Final = "lean "
+"""What the names of columns in the lean form begin with."""
+
 HEAD_NAME: Final = ""
 """The name under which the head of a pack is stored, beside its columns."""
 
@@ -78,7 +90,9 @@ The sums of which a pack has what others are not: mostly nothing.
 Money is carried from one half to the other, so that both are nothing where the whole is.
 """
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
+_LEAN: Final = 4
+"""How many times fewer rows are worth a lean form."""
 _MICRO: Final = 1_000_000
 _COST, _REST = (SUM_COLUMNS.index(name) for name in ("cost_micro_usd", "cost_rest_pico_usd"))
 _SPARSE: Final = 4
@@ -103,6 +117,8 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     rows: int = 0
     proof: tuple[int, ...] = ()
     """`proof_of` its sums; nothing as long as it is being packed."""
+    lean_rows: int = 0
+    """Of the lean form; 0 without one."""
 
 
 class Column(msgspec.Struct, frozen=True, array_like=True):
@@ -173,6 +189,30 @@ class Packer:
             if numbers.any():
                 found[name] = _column(numbers)
         return found
+
+    def lean_columns(self) -> tuple[int, Mapping[str, Column]]:
+        """Return how many rows the lean form has, and its columns; none if it were not much less."""
+        import numpy
+
+        first = which = numpy.zeros(self.rows, numpy.int64)
+        all_codes = dict(zip(PACKED_DIMENSIONS, map(numpy.concatenate, self._codes), strict=True))
+        for name in LEAN_DIMENSIONS:
+            joint = which * (int(all_codes[name].max()) + 1) + all_codes[name]
+            _, first, which = numpy.unique(joint, return_index=True, return_inverse=True)
+        if len(first) * _LEAN > self.rows:
+            return 0, {}
+        found = {}
+        for name in LEAN_DIMENSIONS:
+            texts = self._texts[PACKED_DIMENSIONS.index(name)]
+            if texts.keys() != {None}:
+                found[LEAN + name] = _column(all_codes[name][first], texts)
+        sums = remainders([numpy.concatenate(parts) for parts in self._sums])
+        for name, numbers in zip(SUM_COLUMNS, sums, strict=True):
+            added = numpy.zeros(len(first), numpy.int64)
+            numpy.add.at(added, which, numbers)
+            if added.any():
+                found[LEAN + name] = _column(added)
+        return len(first), found
 
 
 def proof_of(sums: Sequence[int]) -> tuple[int, ...]:

@@ -157,6 +157,13 @@ def pack(store: Store, span: Span) -> bool:
             transaction.run(store.dialect.turn_of_packing)
         _write(transaction, span, {HEAD_NAME: begun})
     packer = _packer(store.of_project(span.project_id), span)
+    head, columns = begun, {}
+    if packer.rows:
+        lean_rows, lean = packer.lean_columns() if span.period == "day" else (0, {})
+        columns = {**packer.columns(), **lean}
+        head = msgspec.structs.replace(
+            begun, rows=packer.rows, proof=packer.proof, lean_rows=lean_rows
+        )
     with store.transaction() as transaction:
         found = transaction.rows(_HEAD, span.key)
         if not found or msgspec.msgpack.decode(found[0][0], type=Head).mark != begun.mark:
@@ -164,8 +171,7 @@ def pack(store: Store, span: Span) -> bool:
         if not packer.rows:
             transaction.run(DROP, span.key)
             return False
-        head = msgspec.structs.replace(begun, rows=packer.rows, proof=packer.proof)
-        _write(transaction, span, {HEAD_NAME: head, **packer.columns()})
+        _write(transaction, span, {HEAD_NAME: head, **columns})
         if span.period == "day":
             transaction.run(_DROP_HOURS, (span.project_id, span.start, span.start + DAY))
     return True

@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from .base import Reader, Transaction
-from .pack import HEAD_NAME, Column, Head, proof_of
+from .pack import HEAD_NAME, LEAN, Column, Head, proof_of
 from .rollup import DAY, HOUR, HOURLY_DIMENSION, SUM_COLUMNS
 
 __all__ = [
@@ -42,6 +42,14 @@ class Pack(NamedTuple):
     period: PackPeriod
     start: int
     rows: int
+    lean_rows: int = 0
+    is_lean: bool = False
+    """Whether it is read in its lean form."""
+
+    @property
+    def lean(self) -> Pack:
+        """The same in its lean form."""
+        return self._replace(rows=self.lean_rows, is_lean=True)
 
     @property
     def end(self) -> int:
@@ -70,7 +78,7 @@ def true_packs(reader: Reader, since: int | None, until: int | None) -> list[Pac
         for start in starts:
             head = heads[period, start]
             if head.proof == proofs.get(start) and start - start % DAY not in days:
-                found.append(Pack(period, start, head.rows))
+                found.append(Pack(period, start, head.rows, head.lean_rows))
     return sorted(found, key=lambda pack: pack.start)
 
 
@@ -113,18 +121,19 @@ def columns_of(
 
     Args:
         reader: The project.
-        packs: Of one period, one after the other.
+        packs: Of one period and form, one after the other.
         names: The columns.
     """
+    form = LEAN if packs[0].is_lean else ""
     rows = reader.rows(
         "SELECT start, name, data FROM packed_calls "  # noqa: S608  # our own names
         f"WHERE period = ? AND start >= ? AND start <= ? AND name IN ({', '.join('?' * len(names))})",
-        (packs[0].period, packs[0].start, packs[-1].start, *names),
+        (packs[0].period, packs[0].start, packs[-1].start, *(form + name for name in names)),
     )
     found: dict[int, dict[str, Column]] = {pack.start: {} for pack in packs}
     for start, name, data in rows:
         if start in found:
-            found[start][name] = _column.decode(data)
+            found[start][name[len(form) :]] = _column.decode(data)
     return {start: columns for start, columns in found.items() if columns}
 
 
