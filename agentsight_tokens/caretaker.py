@@ -48,6 +48,7 @@ class Caretaker:
         self._sealer = sealer
         self._keep_bytes = max_mb * 1_000_000
         self._turn = Lock()
+        self._is_ended = False
         self._lost = 0
         self._looked_at = self._pruned_at = time.monotonic()
 
@@ -63,13 +64,33 @@ class Caretaker:
             return
         try:
             with contained("looking after the files"):
-                self._write(folder)
-                if time.monotonic() - self._looked_at > LOOK_SECONDS:
-                    self._looked_at = time.monotonic()
-                    self._look(folder, trackers)
-                self._sealer.seal_again()
+                self._do(folder, trackers)
         finally:
             self._turn.release()
+
+    def end(self, timeout: float) -> None:
+        """
+        Look after nothing any more, so that the files can be closed.
+
+        Args:
+            timeout: How many seconds to wait at most for what is under way.
+        """
+        self._is_ended = True
+        if self._turn.acquire(timeout=timeout):
+            self._turn.release()
+
+    def _do(self, folder: ProcessFolder, trackers: Callable[[], Mapping[int, int]]) -> None:
+        if self._is_ended:
+            return
+        try:
+            self._write(folder)
+            if time.monotonic() - self._looked_at > LOOK_SECONDS:
+                self._looked_at = time.monotonic()
+                self._look(folder, trackers)
+            self._sealer.seal_again()
+        except sqlite3.ProgrammingError:
+            if not self._is_ended:  # else it took longer than the end could wait
+                raise
 
     def _write(self, folder: ProcessFolder) -> None:
         journal = folder.journal

@@ -193,6 +193,8 @@ class Runtime:
                 self.flush(deadline - time.monotonic() - EXIT_RESERVE_SECONDS)
         for sender in self._senders:
             sender.stop(max(deadline - time.monotonic(), EXIT_RESERVE_SECONDS))
+        # A sender that hangs in a delivery goes on in the background, and would look after them.
+        self._caretaker.end(max(deadline - time.monotonic(), EXIT_RESERVE_SECONDS))
         if self._opened is not None:
             self._opened.close(deadline)
             self._opened = None

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -24,6 +25,7 @@ from agentsight_tokens import (
     UnknownResponseError,
     get_global_usage,
 )
+from agentsight_tokens.caretaker import Caretaker
 from agentsight_tokens.errors import (
     InvalidScopeError,
     TrackerClosedError,
@@ -31,6 +33,7 @@ from agentsight_tokens.errors import (
 )
 from agentsight_tokens.faults import fault_counts
 from agentsight_tokens.meter import meter
+from agentsight_tokens.process_folder import ProcessFolder
 from tests.records import Collector
 
 KEYS = (
@@ -493,3 +496,33 @@ def test_other_models_within_a_response_are_counted(tracker: ConversationTracker
 
     models = [record.model for record in tracker.get_usage_history()]
     assert len(models) == len(set(models)) == 2
+
+
+def test_closed_while_the_files_are_looked_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a hanging sender would still do with the files is left, and is no fault."""
+    looking, closed, ended = Event(), Event(), Event()
+
+    def look(self: Caretaker, folder: ProcessFolder, trackers: object) -> None:
+        looking.set()
+        closed.wait(10)
+        try:
+            folder.ledger.pending_bytes()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr("agentsight_tokens.caretaker.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(Caretaker, "_look", look)
+    tracker = ConversationTracker(
+        config=TokenConfig(data_dir=str(tmp_path / "data"), exit_flush_seconds=0)
+    )
+    tracker.track_token_usage(1)
+    tracker.send_tracked_data()
+    assert looking.wait(10)
+
+    tracker.close()
+    closed.set()
+
+    assert ended.wait(10)
+    assert fault_counts().get("looking after the files", 0) == 0
