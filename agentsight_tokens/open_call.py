@@ -297,7 +297,8 @@ def _give_back(hold: Hold | None) -> None:
 def surround(call: OpenCall) -> None:
     """Let the calls that begin in this context from now on be inside this one."""
     # A sibling begun before may still wait for its request, as in a batch.
-    earlier = _first_open(_newest.get())
+    newest = _newest.get()
+    earlier = None if newest is None else _first_open(newest)
     if earlier is not None and earlier.depth < MOST_CALLS_AROUND:
         call.earlier = earlier
         call.depth = earlier.depth + 1
@@ -311,9 +312,10 @@ def calls_begun_together(call: OpenCall) -> list[OpenCall]:
     Some frameworks never end a call that failed. Such a one stays in its context, but the
     requests of another conversation, or for another tracker, are not its own.
     """
-    each = _first_open(_newest.get())
-    if each is None:
+    newest = _newest.get()
+    if newest is None:  # as in most contexts
         return []
+    each = _first_open(newest)
     found = []
     while each is not None:
         if each.attribution is call.attribution and each.recorder is call.recorder:

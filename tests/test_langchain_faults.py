@@ -84,7 +84,6 @@ def broken(*args: Any, **kwargs: Any) -> Any:
         (OpenRuns, "close"),
         (OpenRuns, "get"),
         (OpenRuns, "open"),
-        (OpenRuns, "make_room"),
         (ToolRuns, "close"),
         (ToolRuns, "name"),
         (ToolRuns, "open"),

@@ -45,8 +45,7 @@ def watch_managers(module: Any, events: RunEvents, patches: Patches) -> None:
         manager = getattr(module, f"{kind}CallbackManager")
         model_run = getattr(module, f"{kind}CallbackManagerForLLMRun")
         for name, operation in _OPERATIONS.items():
-            tell = functools.partial(heard.model_start, operation)
-            patches.replace(manager, name, functools.partial(starts, tell))
+            patches.replace(manager, name, functools.partial(starts, heard.model_starts(operation)))
         patches.replace(model_run, "on_llm_new_token", heard.tokens)
         patches.replace(model_run, "on_llm_end", heard.ends)
         patches.replace(model_run, "on_llm_error", heard.errors)
@@ -101,11 +100,14 @@ class _Heard:
         self._events = events
         self._patches = patches
 
-    def model_start(
-        self, operation: Operation, runs: Any, args: Sequence[Any], told: _Told
-    ) -> None:
-        if self._patches.is_on:
-            self._events.started(operation, runs, args, told)
+    def model_starts(self, operation: Operation) -> _TellStart:
+        started, patches = self._events.started, self._patches
+
+        def model_start(runs: Any, args: Sequence[Any], told: _Told) -> None:
+            if patches.is_on:
+                started(operation, runs, args, told)
+
+        return model_start
 
     def tool_start(self, run: Any, args: Sequence[Any], told: _Told) -> None:
         if self._patches.is_on:

@@ -126,9 +126,7 @@ class RunEvents:
     def _start(
         self, meter: Meter, operation: Operation, run: Any, prompt: Any, told: dict[str, Any]
     ) -> None:
-        run_id = run.run_id
-        self.runs.make_room(run_id)
-        generation = generation_in_force()
+        run_id, generation = run.run_id, generation_in_force()
         call = self._begin(
             meter,
             run,

@@ -89,16 +89,18 @@ class OpenRuns:
         """Return an open run."""
         return self._runs.get(getattr(run_id, "int", run_id))
 
-    def make_room(self, run_id: UUID) -> None:
-        """Expire the open run whose id is used again, because it never closed."""
-        before = self._runs.pop(run_key(run_id), None)
+    def open(self, run_id: UUID, run: Run) -> None:
+        """
+        Add a run, and expire those for which there is no room any more.
+
+        That is the oldest where there are too many or it is too old, and one of the same id,
+        which is used again because its run never closed.
+        """
+        runs, began, key = self._runs, run.call.began, getattr(run_id, "int", run_id)
+        before = runs.pop(key, None)  # its place is at the end now
+        runs[key] = run
         if before is not None:
             _expire(before)
-
-    def open(self, run_id: UUID, run: Run) -> None:
-        """Add a run, and expire the oldest where there are too many or it is too old."""
-        runs, began = self._runs, run.call.began
-        runs[getattr(run_id, "int", run_id)] = run
         if len(runs) > self._most or began >= self._next_look:
             self._next_look = began + _SECONDS_BETWEEN_LOOKS
             self._expire_old(began)
