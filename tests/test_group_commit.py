@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -155,6 +157,19 @@ def test_as_many_as_the_last_time_are_waited_for() -> None:
 
     assert disk.commits == [[1, 2], [3]]
     assert group._last_size == 1
+
+
+def test_what_is_committed_is_let_go() -> None:
+    """Nothing keeps a batch once it is committed, whether or not garbage is collected."""
+    group = GroupCommit(lambda _: None)
+    whole = cycle("a", 1)
+    before = sys.getrefcount(whole)
+    gc.disable()
+    try:
+        group.submit(Batch(1, [whole]))
+        assert sys.getrefcount(whole) == before
+    finally:
+        gc.enable()
 
 
 def test_who_is_interrupted_keeps_nobody_waiting() -> None:

@@ -89,6 +89,7 @@ class GroupCommit:
                 self._waiting.remove(mine)
             if self._leader is mine:
                 woken += [each for each in mine.group if each is not mine]
+                mine.group = ()  # no circle: it would keep all their calls in memory
                 self._leader = self._waiting[0] if self._waiting else None
                 if self._leader is not None:
                     woken.append(self._leader)
