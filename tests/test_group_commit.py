@@ -127,7 +127,6 @@ def test_who_is_done_waits_for_no_other_commit() -> None:
         last = threads.submit(group.submit, Batch(10, []))
         while not group._waiting:
             pass
-        group._last_size = 1  # nobody else is going to come
         third.set()
         gone = [each.exception(30) for each in together]
         assert not last.done()
@@ -135,28 +134,6 @@ def test_who_is_done_waits_for_no_other_commit() -> None:
 
     assert gone == [None] * 9
     assert commits == [1, 9, 1]
-
-
-def test_as_many_as_the_last_time_are_waited_for() -> None:
-    """Whoever comes first waits for them, but no longer than a part of what a commit takes."""
-    disk = Disk()
-    disk.is_open.set()
-    group = GroupCommit(disk.commit)
-    group._last_size, group._last_seconds = 2, 3600.0
-    with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(group.submit, Batch(1, []))
-        while not group._waiting:
-            pass
-        assert not disk.commits
-        group.submit(Batch(2, []))
-        assert first.exception() is None
-    assert disk.commits == [[1, 2]]
-
-    group._last_seconds = 0.0
-    group.submit(Batch(3, []))
-
-    assert disk.commits == [[1, 2], [3]]
-    assert group._last_size == 1
 
 
 def test_what_is_committed_is_let_go() -> None:
@@ -187,8 +164,8 @@ def test_who_is_interrupted_keeps_nobody_waiting() -> None:
             pass
         disk.is_open.set()
         first.result(30)
-        # It is its turn to lead, and it leaves instead.
-        while group._leader is not gone:
+        # It is its turn to commit, and it leaves instead.
+        while not gone.group:
             pass
         group._leave(gone)
         last.result(30)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from threading import Condition, Lock
+from threading import Lock
 from typing import Final, NamedTuple
 
 from agentsight_tokens.cycle import Cycle
@@ -17,10 +16,6 @@ __all__ = ["Batch", "GroupCommit"]
 
 _MOST_CALLS: Final = 10_000
 """Of one commit, unless a single batch has more."""
-
-
-_PART_OF_A_COMMIT: Final = 0.25
-"""That is waited at most for those who came the last time."""
 
 
 class Batch(NamedTuple):
@@ -39,9 +34,8 @@ class GroupCommit:
     Commits the batches of many threads in few transactions.
 
     A commit costs a wait for the disk, however much is in it, and work that is the same for few
-    calls and for many. So what has gathered while the disk was busy goes with the next commit;
-    and those who came together the last time, who are mostly about to come together again, are
-    waited for a little. Who comes alone waits for nobody.
+    calls and for many. Nobody waits for others to come: what has gathered while the disk was busy
+    goes with the next commit.
     """
 
     def __init__(self, commit: Callable[[Sequence[Batch]], None]) -> None:
@@ -52,27 +46,22 @@ class GroupCommit:
             commit: Commits batches, all or none, and raises `UnstorableError` for what is in one.
         """
         self._commit = commit
-        self._has_come = Condition(Lock())
-        """Held to look at those below, told when one comes."""
+        self._lock = Lock()
         self._waiting: deque[_Waiting] = deque()
-        self._leader: _Waiting | None = None
-        """The one whose thread commits what waits."""
-        self._last_size = 0
-        self._last_seconds = 0.0
+        self._is_busy = False
 
     def submit(self, batch: Batch) -> None:
         """Return when a batch is committed; raise what its own commit raises."""
         mine = _Waiting(batch)
         try:
-            with self._has_come:
+            with self._lock:
                 self._waiting.append(mine)
-                self._leader = self._leader or mine
-                self._has_come.notify()
-            if self._leader is not mine:
+                if not self._is_busy:
+                    self._is_busy = True
+                    mine.group = self._take()
+            if not mine.group:
                 mine.turn.acquire()
-            if self._leader is mine:
-                self._gather()
-                mine.group = self._take()
+            if mine.group:
                 self._commit_group(mine.group)
         finally:
             self._leave(mine)
@@ -84,31 +73,29 @@ class GroupCommit:
         # Each by itself: behind a lock that is held by who commits, those who are done would come
         # again with something new only after others' commits.
         woken: list[_Waiting] = []
-        with self._has_come:
+        with self._lock:
             if mine in self._waiting:  # it was interrupted
                 self._waiting.remove(mine)
-            if self._leader is mine:
-                woken += [each for each in mine.group if each is not mine]
+            if mine.group:
+                others = [each for each in mine.group if each is not mine]
                 mine.group = ()  # no circle: it would keep all their calls in memory
-                self._leader = self._waiting[0] if self._waiting else None
-                if self._leader is not None:
-                    woken.append(self._leader)
+                if mine.is_tried:
+                    woken += others
+                else:
+                    self._waiting.extendleft(reversed(others))
+                group = self._take()
+                if group:
+                    group[0].group = group
+                    woken.append(group[0])
+                else:
+                    self._is_busy = False
         for each in woken:
             each.turn.release()
 
-    def _gather(self) -> None:
-        """Wait a little until as many have come as the last time."""
-        if self._last_size > 1:
-            with self._has_come:
-                self._has_come.wait_for(
-                    lambda: len(self._waiting) >= self._last_size,
-                    self._last_seconds * _PART_OF_A_COMMIT,
-                )
-
     def _commit_group(self, group: Sequence[_Waiting]) -> None:
-        began = time.perf_counter()
+        for each in group:
+            each.is_tried = True
         error = self._error_of(group)
-        self._last_size, self._last_seconds = len(group), time.perf_counter() - began
         for each in group:
             # What is in one batch costs no other.
             is_anybodys = isinstance(error, UnstorableError) and len(group) > 1
@@ -123,14 +110,14 @@ class GroupCommit:
         return None
 
     def _take(self) -> list[_Waiting]:
+        """Take the next ones to be committed, with the lock held."""
         group: list[_Waiting] = []
         calls = 0
-        with self._has_come:
-            while self._waiting:
-                calls += sum(len(cycle.records) for cycle in self._waiting[0].batch.cycles)
-                if group and calls > _MOST_CALLS:
-                    break
-                group.append(self._waiting.popleft())
+        while self._waiting:
+            calls += sum(len(cycle.records) for cycle in self._waiting[0].batch.cycles)
+            if group and calls > _MOST_CALLS:
+                break
+            group.append(self._waiting.popleft())
         return group
 
 
@@ -141,6 +128,7 @@ class _Waiting:
         """Released once: when its commit has ended, or when it is the one who commits."""
         self.turn.acquire()
         self.group: Sequence[_Waiting] = ()
-        """What it has committed."""
+        """What it is to commit, itself the first."""
+        self.is_tried = False
         self.error: Exception | None = StorageError("the commit was interrupted")
         """Until the commit has succeeded, so that nothing else can acknowledge the batch."""
