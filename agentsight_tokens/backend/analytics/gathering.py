@@ -24,10 +24,11 @@ _EXACT: Final = 2**53
 _SPARSE: Final = 4
 """How many times more groups can be than there are make it quicker to sort those that are."""
 _SELECTIVE: Final = 4
-"""How many times more groups can be than are asked for make it quicker to pick out the rows."""
+"""How many times more rows there are than those asked for make it quicker to pick these out."""
 _MANY: Final = 1_000
 _SAMPLE: Final = 8
 """Of how many values one that is known tells that others are."""
+_SAMPLE_ROWS: Final = 1_000
 _MOST_ROWS: Final = 1_000_000
 """That are kept as they came."""
 
@@ -77,7 +78,8 @@ class Gathering:
         import numpy
 
         known, first = self._ids[key], self._sizes[key]
-        sample = values[:: len(values) // _SAMPLE + 1]
+        # Not of the first ones, which may go on from the pack before.
+        sample = values[len(values) // _SAMPLE :: len(values) // _SAMPLE + 1]
         if len(values) > _MANY and not any(value in known for value in sample):
             # Most are new: one that is not leaves a number that nothing has.
             self._sizes[key] += len(values)
@@ -102,11 +104,12 @@ class Gathering:
         self._rows += _length(self._parts[-1])
         if self._rows > _MOST_ROWS:
             which, first = self.distinct(self._keys)
-            columns = map(self._column, range(len(SUM_COLUMNS)))
+            whole = self._whole()
             sums = [
-                None if column is None else _summed(column, which, len(first)) for column in columns
+                None if column is None else _summed(column, which, len(first))
+                for column in whole.sums
             ]
-            self._parts = [_Part([self.numbers(key)[first] for key in self._keys], sums)]
+            self._parts = [_Part([numbers[first] for numbers in whole.groups], sums)]
             self._rows = len(first)
 
     def add_rows(self, rows: Sequence[Sequence[Any]]) -> None:
@@ -123,10 +126,8 @@ class Gathering:
 
     def total(self) -> tuple[int, ...]:
         """Return the sum of all groups."""
-        total = [0] * len(SUM_COLUMNS)
-        for part in self._parts:
-            for number, column in enumerate(part.sums):
-                total[number] += 0 if column is None else int(column.sum(dtype="int64"))
+        columns = self._whole().sums
+        total = [0 if each is None else int(each.sum(dtype="int64")) for each in columns]
         for number, parts in REMAINDERS.items():
             total[number] += sum(total[part] for part in parts)
         return tuple(total)
@@ -157,13 +158,13 @@ class Gathering:
             zip(*values, strict=True) if values else [()] * len(chosen)
         )
         source, count = self, len(first)
-        if _SELECTIVE * len(chosen) < count:
-            is_chosen = numpy.zeros(count, bool)
-            is_chosen[chosen] = True
-            rows = numpy.flatnonzero(is_chosen[which])
+        is_chosen = numpy.zeros(count, bool)
+        is_chosen[chosen] = True
+        rows = numpy.flatnonzero(is_chosen[which])
+        if _SELECTIVE * len(rows) < len(which):
             which, count = numpy.searchsorted(chosen, which[rows]), len(chosen)
             source, chosen = self._of_rows(rows), numpy.arange(count)
-        columns = [source.summed(name, which, count) for name in SUM_COLUMNS]
+        columns = source.all_summed(which, count)
         sums = zip(*(column[chosen].tolist() for column in columns), strict=True)
         return [Group(key, row) for key, row in zip(names, sums, strict=True)]
 
@@ -194,12 +195,7 @@ class Gathering:
 
     def numbers(self, key: str) -> Integers:
         """Return the numbers of a key's values, row by row."""
-        import numpy
-
-        number = self._keys.index(key)
-        if not self._parts:
-            return numpy.zeros(0, numpy.int64)
-        return numpy.concatenate([part.groups[number] for part in self._parts])
+        return self._whole().groups[self._keys.index(key)]
 
     def summed(self, name: str, which: Integers, groups: int) -> Integers:
         """
@@ -210,37 +206,58 @@ class Gathering:
             which: The group of each row.
             groups: How many there are.
         """
-        import numpy
-
-        found = numpy.zeros(groups, numpy.int64)
         number = SUM_COLUMNS.index(name)
-        for each in (number, *REMAINDERS.get(number, ())):
-            column = self._column(each)
-            if column is not None:
-                found += _summed(column, which, groups)
+        found = self._summed(number, which, groups)
+        for part in REMAINDERS.get(number, ()):
+            found += self._summed(part, which, groups)
         return found
 
-    def _column(self, number: int) -> Integers | None:
-        """Return a column as it was added, or None if all of it is 0."""
+    def all_summed(self, which: Integers, groups: int) -> list[Integers]:
+        """Return all of `SUM_COLUMNS` for each group; see `summed`."""
+        found = [self._summed(number, which, groups) for number in range(len(SUM_COLUMNS))]
+        for number, parts in REMAINDERS.items():
+            for part in parts:
+                found[number] += found[part]
+        return found
+
+    def _summed(self, number: int, which: Integers, groups: int) -> Integers:
+        """Return the sum of a column, as it was added, for each group."""
         import numpy
 
-        columns = [part.sums[number] for part in self._parts]
-        if all(column is None for column in columns):
-            return None
-        return numpy.concatenate(list(map(_or_zeros, columns, map(_length, self._parts))))
+        column = self._whole().sums[number]
+        if column is None:
+            return numpy.zeros(groups, numpy.int64)
+        return _summed(column, which, groups)
+
+    def _whole(self) -> _Part:
+        """Return all rows, which are one part from then on."""
+        import numpy
+
+        if len(self._parts) != 1:
+            groups = [
+                numpy.concatenate(
+                    [numpy.zeros(0, numpy.int64), *(part.groups[key] for part in self._parts)]
+                )
+                for key in range(len(self._ids))
+            ]
+            lengths = list(map(_length, self._parts))
+            sums: list[Integers | None] = []
+            for number in range(len(SUM_COLUMNS)):
+                columns = [part.sums[number] for part in self._parts]
+                if all(column is None for column in columns):
+                    sums.append(None)
+                else:
+                    sums.append(numpy.concatenate(list(map(_or_zeros, columns, lengths))))
+            self._parts = [_Part(groups, sums)]
+        return self._parts[0]
 
     def _of_rows(self, rows: Integers) -> Gathering:
-        """Return another one of some rows, given in their order."""
-        import numpy
-
+        """Return another one of some rows."""
         found = Gathering(self._keys)
         found._ids, found._sizes = self._ids, self._sizes
-        ends = numpy.cumsum([_length(part) for part in self._parts])
-        cuts = numpy.searchsorted(rows, ends)
-        for part, mine, end in zip(self._parts, numpy.split(rows, cuts), ends, strict=False):
-            local = mine - (end - _length(part))
-            groups = [numbers[local] for numbers in part.groups]
-            found.add(groups, [None if each is None else each[local] for each in part.sums])
+        whole = self._whole()
+        sums = [None if column is None else column[rows] for column in whole.sums]
+        found.add([numbers[rows] for numbers in whole.groups], sums)
         return found
 
 
@@ -255,12 +272,19 @@ def _or_zeros(column: Integers | None, length: int) -> Integers:
     return numpy.zeros(length, numpy.int8) if column is None else column
 
 
+def _is_rising(numbers: Integers) -> bool:
+    return bool((numbers[1:] >= numbers[:-1]).all())
+
+
 def _summed(column: Integers, which: Integers, groups: int) -> Integers:
     import numpy
 
     largest = 2 ** (8 * column.itemsize - 1)
     if largest * len(column) >= _EXACT:
         largest = max(-int(column.min()), int(column.max()))
+    if _is_rising(which[:_SAMPLE_ROWS]) and _is_rising(which):  # as packs follow one another
+        firsts = numpy.searchsorted(which, numpy.arange(groups))
+        return numpy.add.reduceat(column, firsts, dtype=numpy.int64)
     if largest * len(column) < _EXACT:
         return numpy.bincount(which, column, groups).astype(numpy.int64)
     sums = numpy.zeros(groups, numpy.int64)

@@ -150,7 +150,7 @@ def _chosen(query: Query, pack: Pack, columns: Mapping[str, Column]) -> npt.NDAr
     for name, value in query.filters.items():
         if name not in columns:
             return numpy.zeros(pack.rows, bool)
-        chosen &= _selected(name, columns[name], value)[columns[name].array(pack.rows)]
+        chosen &= _selected(name, columns[name], value, pack.rows)
     return chosen
 
 
@@ -184,20 +184,22 @@ def _labels(segments: Sequence[Segment], key: str, pack: Pack) -> list[str]:
     return names
 
 
-def _selected(name: str, column: Column, value: Any) -> npt.NDArray[np.bool_]:
-    """Return for each text of a dimension whether a filter selects it."""
+def _selected(name: str, column: Column, value: Any, rows: int) -> npt.NDArray[np.bool_]:
+    """Return of each row whether its value of a dimension is selected."""
     import numpy
 
+    codes: Integers = column.array(rows)
     if name != "tags":
-        return numpy.array([text == value for text in column.texts], bool)
+        code = column.texts.index(value) if value in column.texts else -1
+        is_selected: npt.NDArray[np.bool_] = codes == code
+        return is_selected
     tags = {value} if isinstance(value, str) else set(value)
-    return numpy.array(
-        [
-            text is not None and tags <= set(msgspec.json.decode(text, type=list[str]))
-            for text in column.texts
-        ],
-        bool,
-    )
+    has_tags = [
+        text is not None and tags <= set(msgspec.json.decode(text, type=list[str]))
+        for text in column.texts
+    ]
+    selected: npt.NDArray[np.bool_] = numpy.array(has_tags, bool)
+    return selected[codes]
 
 
 def _label(key: str, number: int, offset: timedelta) -> str:

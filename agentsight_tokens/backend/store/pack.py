@@ -121,15 +121,18 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     """Of the lean form; 0 without one."""
 
 
+_NOWHERE: Final = memoryview(b"")
+
+
 class Column(msgspec.Struct, frozen=True, array_like=True):
     """A column of a pack; one that is not there is 0, or None, in every row."""
 
     kind: str
     """The type of the numbers, as NumPy writes it."""
-    numbers: bytes
+    numbers: memoryview
     texts: tuple[str | None, ...] = ()
     """What the numbers stand for, in a dimension."""
-    places: bytes = b""
+    places: memoryview = _NOWHERE
     """Where the numbers are that are not 0, if only those are here."""
 
     def array(self, rows: int) -> Any:
@@ -241,6 +244,10 @@ def _column(numbers: Integers, texts: Iterable[str | None] = ()) -> Column:
     kinds = _CODES if texts else _NUMBERS
     kind = next(each for each in kinds if numpy.array_equal(numbers.astype(each), numbers))
     if texts or _SPARSE * numpy.count_nonzero(numbers) > len(numbers):
-        return Column(kind, numbers.astype(kind).tobytes(), tuple(texts))
+        return Column(kind, memoryview(numbers.astype(kind).tobytes()), tuple(texts))
     places = numpy.flatnonzero(numbers)
-    return Column(kind, numbers[places].astype(kind).tobytes(), (), places.astype(_PLACE).tobytes())
+    return Column(
+        kind,
+        memoryview(numbers[places].astype(kind).tobytes()),
+        places=memoryview(places.astype(_PLACE).tobytes()),
+    )
