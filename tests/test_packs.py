@@ -23,6 +23,7 @@ from agentsight_tokens.backend.analytics import (
     UsageReport,
     conversations,
     usage_by,
+    usage_over_time,
 )
 from agentsight_tokens.backend.analytics.gathering import Gathering
 from agentsight_tokens.backend.store import Reader, SQLiteStore, Store
@@ -408,19 +409,32 @@ def test_numbers_are_exact(tmp_path: Path) -> None:
 def test_many_rows_are_put_together_on_the_way() -> None:
     """As soon as they are too many to be kept as they came."""
     found = Gathering(["day", "user_id"])
+    users = [f"u{number}" for number in range(400_000)]
     for day in range(3):
-        users = [f"u{number}" for number in range(400_000)]
-        groups = [
-            numpy.full(len(users), found.ids(0, [f"{day}"])[0]),
-            found.ids(1, users),
-        ]
-        found.add(groups, [numpy.ones(len(users), numpy.int8), *[None] * (len(SUM_COLUMNS) - 1)])
+        days = numpy.full(len(users), found.ids(0, [f"{day}"])[0])
+        calls = numpy.ones(len(users), numpy.int8)
+        found.add([days, found.ids(1, users)], [calls, *[None] * (len(SUM_COLUMNS) - 1)])
 
     by_user = found.groups(["user_id"])
     assert found.total()[0] == 1_200_000
     assert {group.sums[0] for group in by_user} == {3}
     assert len(by_user) == 400_000
     assert len(found.groups(["user_id"], 2)) == 400_000  # all cost the same
+    assert found.is_full
+
+
+def test_more_groups_than_memory_takes_are_left_to_the_database(
+    packed: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if there were no packs."""
+    monkeypatch.setattr("agentsight_tokens.backend.analytics.gathering._MOST_GROUPS", 1)
+    reader = Watched(packed)
+
+    assert calls_by_feature(reader) == {"f": 6, "g": 3}
+    assert reader.readings > 0
+    where = {"user_id": "u"}
+    steps = usage_over_time(reader, ("day", "feature"), where=where, zone=UTC, limit=9, most=9)
+    assert [len(report.groups) for report in steps] == [2, 6]
 
 
 def test_a_file_of_the_version_before_gets_the_table(tmp_path: Path) -> None:

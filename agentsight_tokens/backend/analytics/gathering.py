@@ -31,6 +31,7 @@ _SAMPLE: Final = 8
 _SAMPLE_ROWS: Final = 1_000
 _MOST_ROWS: Final = 1_000_000
 """That are kept as they came."""
+_MOST_GROUPS: Final = 1_000_000
 
 
 class Group(NamedTuple):
@@ -72,6 +73,8 @@ class Gathering:
         """How many numbers each key's values have been given."""
         self._parts: list[_Part] = []
         self._rows = 0
+        self._summed_rows = 0
+        """Those that have been put together, one for each group."""
 
     def ids(self, key: int, values: Sequence[str | None]) -> Integers:
         """Return the numbers of values of a key; new ones are given the next numbers."""
@@ -102,7 +105,7 @@ class Gathering:
         """
         self._parts.append(_Part(groups, sums))
         self._rows += _length(self._parts[-1])
-        if self._rows > _MOST_ROWS:
+        if self._rows - self._summed_rows > _MOST_ROWS:
             which, first = self.distinct(self._keys)
             whole = self._whole()
             sums = [
@@ -110,7 +113,14 @@ class Gathering:
                 for column in whole.sums
             ]
             self._parts = [_Part([numbers[first] for numbers in whole.groups], sums)]
-            self._rows = len(first)
+            self._rows = self._summed_rows = len(first)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are so many groups that memory is no place for them."""
+        return self._summed_rows > _MOST_GROUPS or any(
+            len(known) > _MOST_GROUPS for known in self._ids
+        )
 
     def add_rows(self, rows: Sequence[Sequence[Any]]) -> None:
         """Add rows of a query: the values of the keys, then `SUM_COLUMNS`."""

@@ -37,7 +37,6 @@ __all__ = ["gather"]
 _ROWS_AT_ONCE: Final = 200_000
 """Of packs, that are in memory together."""
 
-_QUARTER: Final = timedelta(minutes=15)
 _DAY_SECONDS: Final = 86_400
 _HOUR_SECONDS: Final = 3_600
 _MICRO: Final = 1_000_000
@@ -45,9 +44,9 @@ _MICRO: Final = 1_000_000
 
 def gather(
     reader: Reader, query: Query, span: Range, packs: Sequence[Pack], gathering: Gathering
-) -> list[Range]:
+) -> list[Range] | None:
     """
-    Add up what packs know of a time; return the times that they do not.
+    Add up what packs know of a time; return the times that they do not, or None if it is too much.
 
     Args:
         reader: A project.
@@ -56,8 +55,6 @@ def gather(
         packs: That are true, in the order of time.
         gathering: Where it is added up.
     """
-    if any(s.offset % _QUARTER or (s.until or 0) % QUARTER for s in query.segments):
-        return [span]
     keys = (key for key in query.keys if key not in PERIODS)
     parts = (REMAINDERS.get(SUM_COLUMNS.index(name), ()) for name in query.columns)
     sums = [*query.columns, *(SUM_COLUMNS[part] for part in chain.from_iterable(parts))]
@@ -77,6 +74,8 @@ def gather(
             if since is None or since < first:
                 left.append(Range(since, first))
             since = end
+        if gathering.is_full:
+            return None
     if since is None or span.until is None or since < span.until:
         left.append(Range(since, span.until))
     return left

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final, Literal, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
+from agentsight_tokens.backend.store.pack import QUARTER
 from agentsight_tokens.backend.store.rollup import (
     DAY,
     HOUR,
@@ -33,6 +34,8 @@ __all__ = ["Part", "Piece", "Query", "Range", "can_be_packed", "part_of", "piece
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _HOURLY: Final = frozenset(HOURLY_KEY[2:])
+
+_QUARTER: Final = timedelta(minutes=15)
 
 _Unit = Literal["hour", "day", "month"]
 _UNITS: Final[tuple[_Unit, ...]] = ("month", "day", "hour")
@@ -168,6 +171,8 @@ def can_be_packed(query: Query, piece: Piece) -> bool:
     texts = query.filters.values()
     if level is not None or "" in texts or holds_nul(texts):
         return False
+    if any(s.offset % _QUARTER or (s.until or 0) % QUARTER for s in query.segments):
+        return False  # of a zone as there was none for decades
     return since is None or until is None or until - since >= DAY
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.backend.store.dialect import Dialect
-from agentsight_tokens.backend.store.packs import Pack, true_packs
+from agentsight_tokens.backend.store.packs import true_packs
 from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 from agentsight_tokens.calls import SUMMARY_COLUMNS
 
@@ -74,9 +74,9 @@ def sums_by(
     pieces = pieces_of(reader, query)
     if not pieces:
         return Sums(query.keys, [], (0,) * len(SUM_COLUMNS))
-    packs = _packs(reader, query, pieces)
-    if packs:
-        return _of(_gathered(reader, query, pieces, packs), query.keys, limit)
+    gathering = _gathered(reader, query, pieces)
+    if gathering is not None:
+        return _of(gathering, query.keys, limit)
     if limit is not None and len(query.keys) == 1 and not query.is_by_time:
         statement, values = _of_the_first(reader, query, pieces, limit)
     else:
@@ -116,16 +116,15 @@ def sums_over_time(
     """
     step, name = by
     query = _query(reader, [name], where, zone)
-    pieces = pieces_of(reader, query)
-    packs = _packs(reader, query, pieces)
     [key] = query.keys
-    if not packs:
+    pieces = pieces_of(reader, query)
+    split = _query(reader, [step, key], where, zone)._replace(columns=SUMMARY_COLUMNS)
+    gathering = _gathered(reader, split, pieces)
+    if gathering is None:
         found = sums_by(reader, [key], where=where, zone=zone, limit=limit)
         is_split = key not in PERIODS and len(found.groups) <= most
         steps = [step, key] if is_split else [step]
         return found, sums_by(reader, steps, where=where, zone=zone)
-    split = _query(reader, [step, key], where, zone)._replace(columns=SUMMARY_COLUMNS)
-    gathering = _gathered(reader, split, pieces, packs)
     found = _of(gathering, (key,), limit)
     is_split = key not in PERIODS and len(found.groups) <= most
     return found, _of(gathering, (step, key) if is_split else (step,), None)
@@ -144,9 +143,7 @@ def gathered(
         columns: The sums that are asked for; the others may be 0.
     """
     query = _query(reader, by, where, timezone.utc)._replace(columns=columns)
-    pieces = pieces_of(reader, query)
-    packs = _packs(reader, query, pieces)
-    return _gathered(reader, query, pieces, packs) if packs else None
+    return _gathered(reader, query, pieces_of(reader, query))
 
 
 def _query(
@@ -162,24 +159,21 @@ def _query(
     return Query(keys, asked, segments)
 
 
-def _packs(reader: Reader, query: Query, pieces: Sequence[Piece]) -> list[list[Pack]]:
-    """Return the packs of each piece; none at all where there is not one."""
-    found = [
+def _gathered(reader: Reader, query: Query, pieces: Sequence[Piece]) -> Gathering | None:
+    """Put together what packs know, and the rest; None where no pack helps, or it is too much."""
+    packs = [
         true_packs(reader, *piece.span) if _HAS_NUMPY and can_be_packed(query, piece) else []
         for piece in pieces
     ]
-    return found if any(found) else []
-
-
-def _gathered(
-    reader: Reader, query: Query, pieces: Sequence[Piece], packs: Sequence[Sequence[Pack]]
-) -> Gathering:
-    """Put together what packs know, and the rest."""
+    if not any(packs):
+        return None
     found = Gathering(query.keys)
     for piece, packs_of_piece in zip(pieces, packs, strict=True):
         rest = [piece]
         if packs_of_piece:
             left = gather(reader, query, piece.span, packs_of_piece, found)
+            if left is None:
+                return None
             rest = [Piece(None, span) for span in left]
         for each in rest:
             found.add_rows(reader.rows(*part_of(reader, query, each)))
