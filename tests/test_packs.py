@@ -289,6 +289,15 @@ def test_few_calls_are_not_packed(store: Store) -> None:
     ]
 
 
+def test_too_many_calls_are_not_packed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has not been packed yet is in memory."""
+    monkeypatch.setattr("agentsight_tokens.backend.store.packing._MOST_CALLS", 2)
+    keep(store, *calls_of(DAY_1), *calls_of(DAY_1 + timedelta(days=1), 2))
+
+    [span] = spans_due(store, NOW, fewest=1)
+    assert span.start == microseconds(DAY_1) + DAY
+
+
 class Interrupted:
     """A store in which something happens while calls are read to be packed."""
 
@@ -324,7 +333,7 @@ def test_calls_that_come_while_others_are_packed_count(store: Store) -> None:
     keep(store, *calls_of(DAY_1))
     [span] = spans_due(store, NOW, fewest=1)
     late = call(id="late", at=DAY_1, scope=Scope(user_id="u", feature="f"))
-    readings = iter(range(24))
+    readings = iter(range(96))
 
     def meanwhile() -> None:
         if next(readings) == 1:

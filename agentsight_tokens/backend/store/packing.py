@@ -32,6 +32,9 @@ _logger: Final = logging.getLogger("agentsight_tokens.server")
 FEWEST_CALLS: Final = 200
 """That are worth a pack."""
 
+_MOST_CALLS: Final = 500_000
+"""That are packed: what has not been packed yet takes much memory."""
+
 _LATE: Final = timedelta(minutes=5)
 """A time is over when what comes late has mostly come."""
 _LOST: Final = timedelta(minutes=10)
@@ -137,7 +140,9 @@ def spans_due(store: Store, now: datetime, *, fewest: int = FEWEST_CALLS) -> Ite
         for period, first, end in spans:
             for start, proof in sorted(proofs_of(reader, period, first, end).items(), reverse=True):
                 head = heads.get((period, start))
-                if proof[1] < fewest or (head is not None and head.proof == proof):
+                if not fewest <= proof[1] <= _MOST_CALLS or (
+                    head is not None and head.proof == proof
+                ):
                     continue
                 if head is None or head.proof or head.began_at < lost:
                     yield Span(project_id, period, start, proof)
@@ -181,14 +186,14 @@ def _packer(reader: Reader, span: Span) -> Packer:
     packer = Packer()
     names = ", ".join(f"NULLIF({name}, '')" for name in PACKED_DIMENSIONS)
     numbers = ", ".join(str(number + 1) for number in range(len(PACKED_DIMENSIONS) + 1))
-    # An hour at a time: what has not been packed yet takes much memory.
-    for since in range(span.start, span.start + LENGTHS[span.period], HOUR):
+    # A little at a time: what has not been packed yet takes much memory.
+    for since in range(span.start, span.start + LENGTHS[span.period], QUARTER):
         packer.add(
             reader.rows(
                 f"SELECT (at - {span.start}) / {QUARTER}, {names}, "  # noqa: S608  # our own names
                 f"{', '.join(sums_of_calls(reader.dialect))} FROM calls "
                 f"WHERE at >= ? AND at < ? GROUP BY {numbers}",
-                (since, since + HOUR),
+                (since, since + QUARTER),
             )
         )
     return packer
