@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
-from threading import Event, Thread
+from threading import Event
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -23,6 +23,7 @@ from agentsight_tokens.calls import microseconds
 from .base import Reader, Store, Transaction
 from .pack import HEAD_NAME, PACKED_DIMENSIONS, QUARTER, Head, Packer
 from .packs import DROP, LENGTHS, PackPeriod, heads_of, proofs_of
+from .repeating import Repeating
 from .rollup import DAY, HOUR, sums_of_calls
 
 __all__ = ["FEWEST_CALLS", "Packing", "Span", "pack", "pack_all", "spans_due"]
@@ -68,33 +69,20 @@ class Span(NamedTuple):
         return self.project_id, self.period, self.start
 
 
-class Packing:
+class Packing(Repeating):
     """A thread that packs what is over, now and again and again."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(
+            store,
+            self._pack_all,
+            name="packing",
+            every_seconds=_EVERY_SECONDS,
+            on_outage="calls are not packed",
+        )
         self._tried: dict[tuple[int, PackPeriod, int], tuple[int, ...]] = {}
-        self._is_over = Event()
-        self._thread = Thread(target=self._run, name="agentsight-packing", daemon=True)
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End, once what runs has ended."""
-        self._is_over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._is_over.is_set():
-            try:
-                self._pack_all()
-            except self._store.outages as error:
-                _logger.warning("calls are not packed, it is tried again: %s", error)
-            self._is_over.wait(_EVERY_SECONDS)
-
-    def _pack_all(self) -> None:
+    def _pack_all(self, is_over: Event) -> None:
         packs = 0
         for span in spans_due(self._store, datetime.now(timezone.utc)):
             # Of a month that has expired, calls that come late are not all that its sums have:
@@ -104,7 +92,7 @@ class Packing:
             began = time.monotonic()
             packs += pack(self._store, span)
             self._tried[span.key] = span.proof
-            if self._is_over.wait(_PAUSES * (time.monotonic() - began)):
+            if is_over.wait(_PAUSES * (time.monotonic() - began)):
                 break
         if packs:
             _logger.info("packing", extra={"facts": {"packs": packs}})
