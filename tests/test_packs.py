@@ -104,6 +104,15 @@ def test_packs_answer_for_calls(packed: Store) -> None:
     assert calls_by_feature(packed.of_project(1)) == {"f": 6, "g": 3}
 
 
+def test_calls_are_read_where_numpy_is_not(packed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the server's extra, as a report of its store may be made."""
+    monkeypatch.setattr("agentsight_tokens.backend.analytics.sums._HAS_NUMPY", False)
+    reader = Watched(packed)
+
+    assert calls_by_feature(reader) == {"f": 6, "g": 3}
+    assert reader.readings > 0
+
+
 def test_a_pack_is_cut_by_quarters(packed: Store) -> None:
     """What is asked of the middle of one comes from it, and the minutes beside from the calls."""
     since, until = DAY_1 + timedelta(minutes=8), DAY_1 + timedelta(days=1, hours=1, minutes=7)
