@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentsight_tokens import Scope, TokenUsage, UsageRecord
+from agentsight_tokens.backend.app import create_app
 from agentsight_tokens.backend.budgets import BudgetChange, Budgets, NewBudget
+from agentsight_tokens.backend.metrics import Metrics
 from agentsight_tokens.backend.store import SQLiteStore, Store
 from agentsight_tokens.backend.store.budget_window import window_named
 from agentsight_tokens.errors import InvalidBudgetError
@@ -27,6 +29,7 @@ from tests.server_budget_kit import (
     stored_alerts,
     stored_usage,
 )
+from tests.server_kit import ask
 from tests.store_kit import postgresql, store
 
 __all__ = ["postgresql", "store"]
@@ -92,6 +95,33 @@ def test_a_level_gives_one_alert_in_a_window(store: Store) -> None:
     assert last.message == "budget of all calls at 100%: used 105 tokens of 60 tokens per day"
     store.ingest([cycle_of(call(40, at=AT + timedelta(days=1)), key="tomorrow")])
     assert levels_given(budgets) == [0.5, 0.8, 1.0] * 2
+
+
+def test_the_metrics_count_each_alert_once(store: Store) -> None:
+    """Those that calls give and those that a budget gives when it is made; no others."""
+    metrics = Metrics()
+    app = create_app(store, metrics=metrics)
+    budgets = budgets_at(store)
+    counted = []
+
+    def count() -> None:
+        lines = ask(app, "GET", "/metrics").body.decode().splitlines()
+        [line] = [line for line in lines if line.startswith("agentsight_alerts_total ")]
+        counted.append(float(line.split()[1]))
+
+    count()
+    budgets.create(1, NewBudget(name="day", window="day", token_limit=60))
+    for number in (9, 1, 5, 20, 1):
+        store.ingest([cycle_of(call(number), key=f"k{number}")])
+        count()
+    budgets.create(1, NewBudget(name="again", window="day", token_limit=60))
+    count()
+    with pytest.raises(ZeroDivisionError), store.transaction() as transaction:
+        transaction.alerts += 1
+        _ = 1 / 0
+    count()
+
+    assert counted == [0, 0, 1, 1, 3, 3, 6, 6]
 
 
 def test_what_is_stored_counts_from_the_first_moment(store: Store) -> None:

@@ -86,6 +86,8 @@ def create_app(  # noqa: PLR0913  # what a server is made of
         logins=Attempts(),
     )
 
+    store.on_alerts = server.metrics.count_alerts
+
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         retention = None if keep_months is None else Retention(store, keep_months)

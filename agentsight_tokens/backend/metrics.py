@@ -84,12 +84,21 @@ class Metrics:
             "Requests that the store did not answer.",
             registry=self._registry,
         )
+        self.alerts = Counter(
+            "agentsight_alerts",
+            "Levels of budgets that were reached, each once in its window.",
+            registry=self._registry,
+        )
         self.webhooks = Counter(
             "agentsight_webhooks",
             "Tries to tell of an alert, by what became of them: delivered, failed, given_up.",
             ("outcome",),
             registry=self._registry,
         )
+
+    def count_alerts(self, number: int) -> None:
+        """Count alerts that were given."""
+        self.alerts.inc(number)
 
     def count_webhook(self, outcome: str) -> None:
         """Count a try to tell of an alert."""

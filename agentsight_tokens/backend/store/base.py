@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -56,6 +56,9 @@ class Reader(Protocol):
 class Transaction(Protocol):
     """Reads and writes that take place together or not at all."""
 
+    alerts: int
+    """How many alerts it gives."""
+
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a statement; `?` stands for a value."""
 
@@ -74,6 +77,9 @@ class Store(Reader, Protocol):
     microseconds since 1970 UTC. Its own `rows` reads over all projects: what answers a request
     reads through `of_project`.
     """
+
+    on_alerts: Callable[[int], object]
+    """Is told how many alerts a transaction of this process has given, once it is committed."""
 
     @property
     def outages(self) -> tuple[type[Exception], ...]:

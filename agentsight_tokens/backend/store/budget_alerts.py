@@ -107,6 +107,7 @@ def give_alerts(
         [found[place].values(now + number) for number, place in enumerate(sorted(found))],
         then=f"ON CONFLICT ({', '.join(_KEY)}) DO NOTHING RETURNING project_id, budget_id, id",
     )
+    transaction.alerts += len(new)
     write_rows(
         transaction,
         dialect,

@@ -95,6 +95,7 @@ class PostgreSQLStore:
             connections: How many connections to have at most.
             longest_seconds: After which a query is given up; a transaction never is.
         """
+        self.on_alerts: Callable[[int], object] = int
         self._partitions: set[Partition] = set()
         self._commits = GroupCommit(self._commit)
         self._counting = Counting(POSTGRESQL)
@@ -149,7 +150,10 @@ class PostgreSQLStore:
         """Return a block that is committed durably when it ends, and undone when it raises."""
         with self._pool.connection() as connection, connection.transaction():
             connection.execute("SET LOCAL statement_timeout = 0")
-            yield PostgreSQLTransaction(connection)
+            transaction = PostgreSQLTransaction(connection)
+            yield transaction
+        if transaction.alerts:
+            self.on_alerts(transaction.alerts)
 
     def reprice(
         self,
@@ -241,6 +245,8 @@ class PostgreSQLStore:
             if counted is not None:
                 counted.add(tally.groups)
                 counted.write(datetime.now(timezone.utc))
+        if transaction.alerts:
+            self.on_alerts(transaction.alerts)
 
     def _make_partitions(self, times: Iterable[int]) -> None:
         days = {at // _DAY for at in times}
@@ -256,6 +262,7 @@ class PostgreSQLTransaction:
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
+        self.alerts = 0
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a statement."""

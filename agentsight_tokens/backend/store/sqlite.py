@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from operator import itemgetter
 from pathlib import Path
@@ -69,6 +69,7 @@ class SQLiteStore:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self.on_alerts: Callable[[int], object] = int
         self._lock = RLock()
         self._commits = GroupCommit(self._commit)
         self._counting = Counting(SQLITE)
@@ -134,12 +135,15 @@ class SQLiteStore:
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                yield SQLiteTransaction(self._connection)
+                transaction = SQLiteTransaction(self._connection)
+                yield transaction
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+        if transaction.alerts:
+            self.on_alerts(transaction.alerts)
 
     def reprice(
         self,
