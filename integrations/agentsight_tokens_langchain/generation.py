@@ -161,22 +161,21 @@ def _asked_async(original: Callable[..., Awaitable[Any]]) -> Callable[..., Await
 
 def _runs_of(
     generation: Generation | list[Run] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> list[Run]:
-    """Return the runs for which a model is about to be asked."""
+) -> list[Run] | None:
+    """Return the runs for which a model is about to be asked; None if that is not known."""
     if type(generation) is not Generation or not generation.runs:
-        return []
+        return None
     started = generation.runs
     manager: Any = kwargs.get("run_manager") or kwargs.get("run_managers")
     if manager is None and len(args) > 2:
         manager = args[2]
-    if not isinstance(manager, list):
-        run = started.get(run_key(getattr(manager, "run_id", None)))
-        found = [] if run is None else [run]
-    else:
-        keys = [run_key(getattr(each, "run_id", None)) for each in manager]
-        found = [run for key in keys if (run := started.get(key)) is not None]
-    for run in found:
-        run.was_asked = True
+    managers = manager if isinstance(manager, list) else (manager,)
+    found = []
+    for each in managers:
+        run = started.get(run_key(getattr(each, "run_id", None)))
+        if run is not None:
+            run.was_asked = True
+            found.append(run)
     return found
 
 
