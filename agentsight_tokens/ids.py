@@ -11,8 +11,8 @@ __all__ = ["time_ordered_id"]
 
 # Reentrant: the garbage collector may end a stream, and so record its call, anywhere.
 _lock = RLock()
-_last_ms = 0
-_sequence = 0
+_last = 0
+"""The milliseconds of the newest id, and the 12 bits behind them."""
 # Seeded by the operating system; an id must be unique, not secret.
 _random = Random()  # noqa: S311
 
@@ -24,20 +24,15 @@ def time_ordered_id() -> str:
     Ids of one process sort in the order in which they were made: the 12 bits behind the
     milliseconds count up (RFC 9562, section 6.2, method 1).
     """
-    global _last_ms, _sequence
+    global _last
     lock = _lock
     lock.acquire()  # by hand, because `with` takes twice the time and each call has an id
     try:
-        now_ms = time.time_ns() // 1_000_000
-        if now_ms > _last_ms:
-            _last_ms, _sequence = now_ms, 0
-        else:  # the same millisecond, or a clock that was set back
-            _sequence += 1
-            if _sequence > 0xFFF:
-                _last_ms, _sequence = _last_ms + 1, 0
-        head = _last_ms << 16 | 0x7000 | _sequence
+        # One more than the newest in the same millisecond, or when a clock was set back.
+        stamp = _last = max(time.time_ns() // 1_000_000 << 12, _last + 1)
     finally:
         lock.release()
+    head = (stamp >> 12) << 16 | 0x7000 | stamp & 0xFFF
     tail = _random.getrandbits(62) | 0x8000_0000_0000_0000
     return (head << 64 | tail).to_bytes(16, "big").hex()
 

@@ -35,7 +35,7 @@ MAX_COUNT: Final = 10**15
 
 PICO_PER_USD: Final = 10**12
 
-_ZERO: Final = 0
+_INTEGERS: Final = frozenset({int})
 
 Operation = Literal["chat", "completion", "embedding", "other"]
 """What the call did, by the operation names of the OpenTelemetry GenAI conventions."""
@@ -149,13 +149,9 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     def __post_init__(self) -> None:
         values = astuple(self)[COUNTERS]
-        for value in values:
-            if value is _ZERO:  # most counts are left at the default, and this runs in each call
-                continue
-            if type(value) is not int or value < 0:
-                for name, given in zip(USAGE_FIELDS, values, strict=True):
-                    force_setattr(self, name, checked_count(name, given))
-                break
+        if not _INTEGERS.issuperset(map(type, values)) or min(values) < 0:
+            for name, given in zip(USAGE_FIELDS, values, strict=True):
+                force_setattr(self, name, checked_count(name, given))
         if not self.total_tokens and (self.input_tokens or self.output_tokens):
             force_setattr(self, "total_tokens", self.input_tokens + self.output_tokens)
 
