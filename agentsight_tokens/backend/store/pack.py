@@ -2,9 +2,9 @@
 The pack: the calls of a day or an hour of one project, column by column, to be added up quickly.
 
 Calls that are alike in every dimension, in their tags and in the quarter of an hour are one row
-of it. Each column is stored by itself, so that a query reads the few that it asks for, and sums that
-others mostly are made of only tell the difference. A pack is true as long as the sums of its time, which every call is added to as it comes, are its own:
-what takes calls need not know of packs.
+of it. Each column is stored by itself, so that a query reads the few that it asks for; sums that
+are mostly the sum of others only tell the difference. A pack is true as long as its sums are those
+of its time to which every call is added as it comes: what takes calls need not know of packs.
 """
 
 from __future__ import annotations
