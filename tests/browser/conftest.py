@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Response, sync_playwright
+from playwright.sync_api import Browser, Page, Request, Response, sync_playwright
 
 from agentsight_tokens import Scope, TokenUsage, UsageRecord
 from agentsight_tokens.backend.accounts import Accounts
@@ -110,7 +110,7 @@ class Watch:
         page.on("console", lambda message: self._note(message.type, message.text))
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         page.on("request", lambda request: self._request(request.url))
-        page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
+        page.on("requestfailed", self._failed)
         page.on("response", self._response)
 
     def _note(self, kind: str, text: str) -> None:
@@ -122,6 +122,11 @@ class Watch:
         self.requests += 1
         if urlsplit(url).netloc != self._origin:
             self.faults.append(f"left the server: {url}")
+
+    def _failed(self, request: Request) -> None:
+        # A browser gives up what it still loads of a page that it leaves, as its icon.
+        if request.failure != "net::ERR_ABORTED":
+            self.faults.append(f"failed: {request.url}: {request.failure}")
 
     def _response(self, response: Response) -> None:
         # 400 is the answer to a form that says what cannot be.
