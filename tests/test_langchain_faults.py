@@ -29,7 +29,7 @@ from agentsight_tokens import BudgetExceededError, TokenConfig
 from agentsight_tokens.faults import fault_counts
 from agentsight_tokens.handlers import deactivate
 from agentsight_tokens.meter import Meter, OpenCall, meter
-from agentsight_tokens_langchain import generation, registration, stream_usage, usage
+from agentsight_tokens_langchain import asking, registration, stream_usage, usage
 from agentsight_tokens_langchain import run_events as events
 from agentsight_tokens_langchain.run_events import run_events
 from agentsight_tokens_langchain.runs import OpenRuns, Run, ToolRuns
@@ -91,7 +91,7 @@ def broken(*args: Any, **kwargs: Any) -> Any:
         (events, "failure"),
         (events, "first_generation"),
         (events, "is_cache_hit"),
-        (events, "generation_in_force"),
+        (events, "argument"),
         (events, "read_answer"),
         (registration, "config_in_force"),
         (stream_usage, "_address"),
@@ -178,7 +178,7 @@ def test_refused_call_ends_for_other_callbacks(
 
 
 def test_budget_stops_the_second_prompt(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the second prompt's start is refused, the first was never sent."""
+    """Where the second prompt is refused it is not sent, and the first is counted."""
     begin, begun = Meter.begin, []
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
@@ -191,8 +191,8 @@ def test_budget_stops_the_second_prompt(kit: Kit, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(BudgetExceededError):
         kit.openai().generate([[HumanMessage(D)], [HumanMessage(D)]])
 
-    assert kit.provider.requests == 0
-    assert kit.usage().request_count == 0
+    assert kit.provider.requests == 1
+    assert kit.usage().total_tokens == 18
     run_events.runs.expire_all()
 
 
@@ -410,8 +410,8 @@ def test_uninstalled(tmp_path: Path) -> None:
     patched = [
         (CallbackManager, "on_chat_model_start"),
         (CallbackManagerForLLMRun, "on_llm_end"),
-        (BaseChatModel, "generate"),
-        (BaseChatModel, "agenerate"),
+        (BaseChatModel, "_generate_with_cache"),
+        (BaseChatModel, "_agenerate_with_cache"),
         (BaseChatOpenAI, "_stream"),
     ]
     with handler_kit(tmp_path) as kit:
@@ -470,14 +470,26 @@ def test_wrappers_of_others_survive(tmp_path: Path) -> None:
             setattr(owner, name, original)
 
 
-def test_a_stream_belongs_to_no_generate(kit: Kit) -> None:
-    """Its run is not closed by the `generate` that another run is of."""
+def test_a_stream_is_asked_by_no_generate(kit: Kit) -> None:
+    """Its call begins at its start."""
     stream = kit.openai().stream(D)
     next(stream)
 
-    assert generation.generation_in_force() is None
+    assert asking.call_in_force() is None
     assert len(run_events.runs) == 1
     list(stream)
+
+
+def test_generate_of_anothers_making(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call begins once also where a start is told from code that is not known."""
+    for code in [*run_events.asks_later]:
+        monkeypatch.delitem(run_events.asks_later, code)
+    kit.openai().invoke(D)
+    run(kit.openai().ainvoke(D))
+    kit.legacy().invoke(D)
+    run(kit.legacy().ainvoke(D))
+
+    assert [r.total_tokens for r in kit.records()] == [18, 18, 18, 18]
 
 
 def silent(config: TokenConfig) -> TokenConfig:

@@ -46,10 +46,10 @@ class LangChainHandler:
             listen(meter, module, patches)
 
         def watch(model: str, module: ModuleType) -> None:
-            from .generation import watch_generation
+            from .asking import watch_asking
             from .run_events import run_events
 
-            watch_generation(getattr(module, model), run_events.answered, patches)
+            watch_asking(getattr(module, model), run_events, patches)
 
         def ask_chats(module: Any) -> None:
             from .stream_usage import ask_for_stream_usage

@@ -9,7 +9,8 @@ the scope in force can be seen, keeps others from hearing of a start (langchain#
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from typing import Any, Final
 
 from agentsight_tokens.errors import BudgetExceededError
@@ -41,11 +42,15 @@ def watch_managers(module: Any, events: RunEvents, patches: Patches) -> None:
         patches: What is replaced, and how to take it back.
     """
     heard = _Heard(events, patches)
-    for kind, starts in (("", _starts), ("Async", _awaited_starts)):
+    for kind, starts, model_starts in (
+        ("", _starts, _model_starts),
+        ("Async", _awaited_starts, _awaited_model_starts),
+    ):
         manager = getattr(module, f"{kind}CallbackManager")
         model_run = getattr(module, f"{kind}CallbackManagerForLLMRun")
         for name, operation in _OPERATIONS.items():
-            patches.replace(manager, name, functools.partial(starts, heard.model_starts(operation)))
+            tell = heard.model_starts(operation)
+            patches.replace(manager, name, functools.partial(model_starts, tell, events.asks_later))
         patches.replace(model_run, "on_llm_new_token", heard.tokens)
         patches.replace(model_run, "on_llm_end", heard.ends)
         patches.replace(model_run, "on_llm_error", heard.errors)
@@ -60,12 +65,7 @@ def _starts(tell: _TellStart, original: _Method) -> _Method:
     @functools.wraps(original)
     def start(self: Any, *args: Any, **told: Any) -> Any:
         started = original(self, *args, **told)
-        try:
-            tell(started, args, told)
-        except BudgetExceededError as error:
-            for run in started:  # the program's own callbacks have been told of its start
-                run.on_llm_error(error)
-            raise
+        tell(started, args, told)
         return started
 
     return start
@@ -77,6 +77,34 @@ def _awaited_starts(
     @functools.wraps(original)
     async def start(self: Any, *args: Any, **told: Any) -> Any:
         started = await original(self, *args, **told)
+        tell(started, args, told)
+        return started
+
+    return start
+
+
+def _model_starts(tell: _TellStart, asks_later: Container[int], original: _Method) -> _Method:
+    @functools.wraps(original)
+    def start(self: Any, *args: Any, **told: Any) -> Any:
+        started = original(self, *args, **told)
+        if id(sys._getframe(1).f_code) in asks_later:  # noqa: SLF001  # no public way tells who calls
+            return started
+        try:
+            tell(started, args, told)
+        except BudgetExceededError as error:
+            for run in started:  # the program's own callbacks have been told of its start
+                run.on_llm_error(error)
+            raise
+        return started
+
+    return start
+
+
+def _awaited_model_starts(
+    tell: _TellStart, asks_later: Container[int], original: Callable[..., Awaitable[Any]]
+) -> Callable[..., Awaitable[Any]]:
+    async def tell_of(starting: Awaitable[Any], args: Sequence[Any], told: _Told) -> Any:
+        started = await starting
         try:
             tell(started, args, told)
         except BudgetExceededError as error:
@@ -84,6 +112,13 @@ def _awaited_starts(
                 await run.on_llm_error(error)
             raise
         return started
+
+    @functools.wraps(original)
+    def start(self: Any, *args: Any, **told: Any) -> Awaitable[Any]:
+        starting = original(self, *args, **told)
+        if id(sys._getframe(1).f_code) in asks_later:  # noqa: SLF001  # as above
+            return starting
+        return tell_of(starting, args, told)
 
     return start
 

@@ -8,8 +8,8 @@ from agentsight_tokens.meter import Meter
 from agentsight_tokens_wire.patches import Patches
 
 from .agents import agent_name
+from .asking import call_in_force
 from .context import config_in_force, run_in_force
-from .generation import call_in_force
 from .managers import watch_managers
 from .run_events import run_events
 

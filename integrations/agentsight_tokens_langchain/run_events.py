@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import CodeType
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,8 +17,8 @@ from agentsight_tokens_wire.asked import asked_of
 from .agents import agent_name
 from .context import run_in_force
 from .failures import failure
-from .generation import generation_in_force
-from .runs import OpenRuns, Run, ToolRuns, run_key
+from .requests import argument, settings_of
+from .runs import OpenRuns, Run, ToolRuns
 from .usage import first_generation, is_cache_hit, read_answer
 
 __all__ = ["RunEvents", "run_events"]
@@ -36,6 +38,13 @@ class RunEvents:
         self.meter: Meter | None = None
         self.runs = OpenRuns()
         self.tools = ToolRuns()
+        self.asks_later: dict[int, CodeType] = {}
+        """The code that tells of starts before a model is asked, by its identity."""
+
+    def watch_later_in(self, codes: Iterable[CodeType]) -> None:
+        """Begin no call at a start that is told from there: the model is asked after it."""
+        for code in codes:
+            self.asks_later[id(code)] = code
 
     def started(
         self, operation: Operation, runs: Sequence[Any], args: Sequence[Any], told: dict[str, Any]
@@ -55,11 +64,80 @@ class RunEvents:
         try:
             prompts = args[1] if len(args) > 1 else told.get("messages") or told["prompts"]
             for run, prompt in zip(runs, prompts, strict=False):
-                self._start(meter, operation, run, prompt, told)
+                asked = functools.partial(asked_of, prompt, told.get("invocation_params"))
+                self._open(meter, run, operation, surrounds=True, asked=asked)
         except BudgetExceededError:
             raise
         except Exception as error:  # noqa: BLE001  # this is the boundary
             report_fault("the start of a LangChain run", error)
+
+    def asked(self, model: Any, args: Sequence[Any], told: dict[str, Any]) -> Run | None:
+        """
+        Begin the call of a chat model that is about to be asked.
+
+        Args:
+            model: The model.
+            args: The messages, and maybe the stop words and the run's own callback manager.
+            told: What was told by name, the parameters of the call among it.
+
+        Returns:
+            Its run; None if there is none.
+        """
+        meter = self.meter
+        if meter is None:
+            return None
+        try:
+            manager = argument(args, told, 2, "run_manager")
+            if manager is None:
+                return None
+            return self._asked(
+                meter, "chat", model, manager, argument(args, told, 0, "messages"), told
+            )
+        except BudgetExceededError:
+            raise
+        except Exception as error:  # noqa: BLE001  # this is the boundary
+            report_fault("asking a LangChain model", error)
+            return None
+
+    def batch_asked(
+        self, model: Any, managers: Sequence[Any], args: Sequence[Any], told: dict[str, Any]
+    ) -> list[Run]:
+        """
+        Begin the calls of a legacy model that is about to be asked several prompts at once.
+
+        Args:
+            model: The model.
+            managers: The runs' own callback managers.
+            args: The prompts first.
+            told: What was told by name, the parameters of the call among it.
+        """
+        meter, runs = self.meter, []
+        if meter is None:
+            return []
+        try:
+            prompts = argument(args, told, 0, "prompts")
+            for manager, prompt in zip(managers, prompts, strict=False):
+                run = self._asked(meter, "completion", model, manager, prompt, told)
+                # They are sent as one request, and each has a run.
+                run.batch = id(managers) if len(managers) > 1 else 0
+                runs.append(run)
+        except BudgetExceededError:
+            raise
+        except Exception as error:  # noqa: BLE001  # this is the boundary
+            report_fault("asking a LangChain model", error)
+        return runs
+
+    def answered(self, run: Run, result: Any) -> None:
+        """Finish a call with the answer of a chat model."""
+        try:
+            if not run.call.is_finished:
+                generations = result.generations
+                first = generations[0] if generations else None
+                self._finish(run.manager, run, run.call, first, result.llm_output)
+        except BudgetExceededError:
+            raise
+        except Exception as error:  # noqa: BLE001  # this is the boundary
+            report_fault("the answer of a LangChain model", error)
 
     def token(self, run_id: UUID, token: Any, chunk: Any) -> None:
         """Note when the first token came, and the usage that a chunk carries."""
@@ -83,16 +161,11 @@ class RunEvents:
             opened = self.runs.close(run.run_id)
             call = self._lost(run) if opened is None else opened.call
             if call is not None and not call.is_finished:
-                self._finish(run.run_id, opened, call, response)
+                self._finish(run, opened, call, first_generation(response), response.llm_output)
         except BudgetExceededError:
             raise
         except Exception as error:  # noqa: BLE001  # this is the boundary
             report_fault("the end of a LangChain run", error)
-
-    def answered(self, opened: Run, response: Any) -> None:
-        """Finish a call whose model has answered, although its end was never told."""
-        self.runs.close(opened.id)
-        self._finish(opened.id, opened, opened.call, response)
 
     @guarded
     def failed(self, run: Any, error: BaseException, response: Any) -> None:
@@ -123,23 +196,32 @@ class RunEvents:
         """Note that a tool or a chain is done."""
         self.tools.close(run_id)
 
-    def _start(
-        self, meter: Meter, operation: Operation, run: Any, prompt: Any, told: dict[str, Any]
-    ) -> None:
-        run_id, generation = run.run_id, generation_in_force()
-        call = self._begin(
+    def _asked(
+        self, meter: Meter, operation: Operation, model: Any, manager: Any, prompt: Any, told: Any
+    ) -> Run:
+        run = self.runs.get(manager.run_id)
+        if run is not None and run.manager is manager:  # its start was told from somewhere else
+            return run
+        return self._open(
             meter,
-            run,
+            manager,
             operation,
-            surrounds=generation is None,  # else what it is around is known more exactly
-            asked=lambda: asked_of(prompt, told.get("invocation_params")),
+            surrounds=False,  # what it is around is known more exactly
+            asked=lambda: asked_of(prompt, told, settings_of(model, told)),
         )
-        # The prompts of a legacy model are sent as one request, and each has a run.
-        is_part = told.get("batch_size", 1) > 1
-        opened = Run(call, run_id, id(told.get("invocation_params")) if is_part else 0)
-        self.runs.open(run_id, opened)
-        if generation is not None:
-            generation.runs[run_key(run_id)] = opened
+
+    def _open(
+        self,
+        meter: Meter,
+        manager: Any,
+        operation: Operation,
+        *,
+        surrounds: bool,
+        asked: Callable[[], Asked],
+    ) -> Run:
+        run = Run(self._begin(meter, manager, operation, surrounds=surrounds, asked=asked), manager)
+        self.runs.open(manager.run_id, run)
+        return run
 
     def _begin(
         self,
@@ -179,9 +261,13 @@ class RunEvents:
                 asked=asked,
             )
 
-    def _finish(self, run_id: UUID, run: Run | None, call: OpenCall, response: Any) -> None:
-        generation, output = first_generation(response), response.llm_output
-        if not output and is_cache_hit(run_id, run, getattr(generation, "message", None), output):
+    def _finish(
+        self, manager: Any, run: Run | None, call: OpenCall, generation: Any, output: Any
+    ) -> None:
+        """Finish a call with the first choice of its answer, and what the model says beside it."""
+        if not output and is_cache_hit(
+            manager.run_id, run, getattr(generation, "message", None), output
+        ):
             call.drop()
             return
         answer = read_answer(run, generation, output, call.provider)

@@ -13,7 +13,7 @@ import msgspec
 from agentsight_tokens.faults import contained
 from agentsight_tokens.meter import OpenCall
 
-__all__ = ["OpenRuns", "Run", "ToolRuns", "run_key"]
+__all__ = ["OpenRuns", "Run", "ToolRuns"]
 
 _MOST_RUNS: Final = 10_000
 _MOST_ENDED: Final = 1_000
@@ -25,8 +25,8 @@ class Run(msgspec.Struct, eq=False):
     """One run of a model: its call, and what its stream has said so far."""
 
     call: OpenCall
-    id: Any = None
-    """Its id, as LangChain tells it."""
+    manager: Any = None
+    """Its own callback manager, which knows its id."""
     batch: int = 0
     """The identity of what is shared by the runs of one request; 0 for a run of its own."""
     is_counted_by_sibling: bool = False
@@ -37,10 +37,6 @@ class Run(msgspec.Struct, eq=False):
     usage: Any = None
     """The usage of the last chunk that carried one."""
     usage_is_cumulative: bool = True
-    was_asked: bool = False
-    """Whether its model was asked, as far as that can be seen; not every prompt is."""
-    result: Any = None
-    """The model's answer, where the run's end was not told yet."""
 
     @property
     def was_streamed(self) -> bool:
@@ -120,7 +116,7 @@ class OpenRuns:
         LangChain may tell an end twice: a stream of `astream_events(version="v3")` that is
         cancelled behind its end, for one (langchain-core 1.7).
         """
-        key = run_key(run_id)
+        key = getattr(run_id, "int", run_id)
         if key in tuple(self._ended):
             return True
         self._ended.append(key)
@@ -156,11 +152,6 @@ class OpenRuns:
         with contextlib.suppress(RuntimeError, StopIteration):
             return next(iter(self._runs.items()))
         return None
-
-
-def run_key(run_id: Any) -> Any:
-    """Return what a run is known by: the number of its id, or whatever else a program gave it."""
-    return getattr(run_id, "int", run_id)
 
 
 def _expire(run: Run) -> None:
