@@ -6,13 +6,17 @@ import os
 import time
 from random import Random
 from threading import RLock
+from typing import Final
 
 __all__ = ["time_ordered_id"]
 
 # Reentrant: the garbage collector may end a stream, and so record its call, anywhere.
 _lock = RLock()
 _last = 0
-"""The milliseconds of the newest id, and the 12 bits behind them."""
+"""The first half of the newest id: 48 bits of milliseconds, the version, and 12 bits."""
+_VERSION: Final = 0x7000
+_COUNTED: Final = 0xFFF
+_VARIANT: Final = 0x8000_0000_0000_0000
 # Seeded by the operating system; an id must be unique, not secret.
 _random = Random()  # noqa: S311
 
@@ -28,13 +32,14 @@ def time_ordered_id() -> str:
     lock = _lock
     lock.acquire()  # by hand, because `with` takes twice the time and each call has an id
     try:
-        # One more than the newest in the same millisecond, or when a clock was set back.
-        stamp = _last = max(time.time_ns() // 1_000_000 << 12, _last + 1)
+        head = time.time_ns() // 1_000_000 << 16 | _VERSION
+        if head <= _last:  # in the same millisecond, or when a clock was set back
+            is_full = _last & _COUNTED == _COUNTED
+            head = (_last >> 16) + 1 << 16 | _VERSION if is_full else _last + 1
+        _last = head
     finally:
         lock.release()
-    head = (stamp >> 12) << 16 | 0x7000 | stamp & 0xFFF
-    tail = _random.getrandbits(62) | 0x8000_0000_0000_0000
-    return (head << 64 | tail).to_bytes(16, "big").hex()
+    return (head << 64 | _VARIANT | _random.getrandbits(62)).to_bytes(16, "big").hex()
 
 
 def _begin_anew_in_child() -> None:

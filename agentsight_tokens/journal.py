@@ -85,8 +85,8 @@ class Journal:
 
     def append(self, tracker: int, sequence: int, record: bytes) -> None:
         """Write an entry; when the disk does not take it, hold it in memory and warn once."""
-        head = b"%d %d " % (tracker, sequence)
-        line = b"%08x %b%b\n" % (zlib.crc32(record, zlib.crc32(head)), head, record)
+        body = b"%d %d %b" % (tracker, sequence, record)
+        line = b"%08x %b\n" % (zlib.crc32(body), body)
         if self._held or self.is_in_memory:
             self._hold(line)
             self.write_held()

@@ -81,15 +81,12 @@ class Meter:
             BudgetExceededError: If a budget does not allow the call.
         """
         call = self._bound(handler, operation, model, provider)
-        named: dict[str, Any] = {}
         if metadata and not _names_no_field(metadata):
-            named = {
-                field: metadata[key] for key, field in _METADATA_FIELDS.items() if key in metadata
-            }
+            call.scope = call.scope.replace(
+                **{f: metadata[key] for key, f in _METADATA_FIELDS.items() if key in metadata}
+            )
         if agent and not call.scope.agent:
-            named.setdefault("agent", agent)
-        if named:
-            call.scope = call.scope.replace(**named)
+            call.scope = call.scope.replace(agent=agent)
         if fallback_conversation_id and call.scope.conversation_id is None:
             call.scope = call.scope.replace(conversation_id=fallback_conversation_id)
         if tool_name:
@@ -186,11 +183,7 @@ class Meter:
         together = calls_begun_together(call)
         if together and nest(call, together):
             return True
-        found = []
-        for find in self.finders:
-            each = find()
-            if each is not None:
-                found.append(each)
+        found = [each for find in self.finders if (each := find()) is not None]
         if not found:
             return False
         if nest(call, found):

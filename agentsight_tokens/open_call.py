@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .budgets.request import CallGuard
     from .budgets.reservation import Reservation
 
-__all__ = ["CallEnd", "Hold", "OpenCall", "Recorder", "calls_begun_together", "nest", "surround"]
+__all__ = ["Hold", "OpenCall", "Recorder", "calls_begun_together", "nest", "surround"]
 
 MOST_CALLS_AROUND: Final = 256
 """How many calls that have not ended a context remembers."""
@@ -42,20 +42,6 @@ class Recorder(Protocol):
 
     def receive(self, record: UsageRecord) -> UsageRecord | None:
         """Price, keep and count a record; None when the call was counted before."""
-
-
-class CallEnd(msgspec.Struct, frozen=True, gc=False):
-    """How a call ended, as its handler tells it."""
-
-    usage: TokenUsage | None
-    model: str | None
-    provider: str | None
-    status: CallStatus
-    source: Source
-    unreported_reason: UnreportedReason | None
-    response_id: str | None
-    service_tier: str | None
-    error_type: str | None
 
 
 class Hold(NamedTuple):
@@ -96,7 +82,7 @@ class OpenCall(msgspec.Struct, eq=False):
     """Whether a call nearer the wire has recorded what this one used."""
     inner: OpenCall | None = None
     outer: OpenCall | None = None
-    told: CallEnd | None = None
+    told: UsageRecord | None = None
     """What the handler told while the inner call was not through."""
     earlier: OpenCall | None = None
     """The call that began before it in the same context and had not ended."""
@@ -176,21 +162,43 @@ class OpenCall(msgspec.Struct, eq=False):
         Returns:
             The record; None where another call has it, or will have it.
         """
-        end = CallEnd(
-            usage,
-            model or self.model,
-            provider or self.provider,
-            status,
-            source,
-            None if usage is not None else unreported_reason or "provider_silent",
-            response_id,
-            service_tier,
-            error_type,
+        first = self.first_token_at
+        # Python passes more than 15 keywords in a dict, which takes longer than the rest.
+        record = UsageRecord(
+            id=time_ordered_id(),
+            at=datetime.now(_UTC),
+            usage=_NOTHING if usage is None else usage,
+            scope=self.scope,
+            model=model or self.model,
+            provider=provider or self.provider,
+            operation=self.operation,
+            status=status,
+            service_tier=service_tier,
+            duration_seconds=int((time.perf_counter() - self.began) * 1e6) / 1e6,
+            time_to_first_token_seconds=first and int((first - self.began) * 1e6) / 1e6,
+            tool_name=self.tool_name,
+            handler=self.handler,
+            response_id=response_id,
         )
+        if usage is None or error_type or source != "provider":
+            record = msgspec.structs.replace(
+                record,
+                source=source,
+                unreported_reason=unreported_reason or "provider_silent" if usage is None else None,
+                error_type=error_type,
+            )
+        told: UsageRecord | None = record
         with _nesting_lock:
-            told, hold = self._close(end)
+            if self.is_finished:
+                return None
+            self.is_finished = True
+            hold = self.hold
+            if self.inner is None and self.outer is None and not self.has_record:
+                self.hold = None
+            else:
+                told, hold = self._close(record)
         if told is not None:
-            return self._record(told, hold)
+            return self._count(told, hold)
         _give_back(hold)
         return None
 
@@ -216,58 +224,45 @@ class OpenCall(msgspec.Struct, eq=False):
         self.inner = inner
         inner.outer = self
 
-    def _close(self, end: CallEnd) -> tuple[CallEnd | None, Hold | None]:
-        """Return what to record, if it is this call that records, and what is held no more."""
-        if self.is_finished:
-            return None, None
-        self.is_finished = True
-        if self.inner is None and self.outer is None and not self.has_record:
-            return end, self.take_hold() if self.hold is not None else None
+    def _close(self, told: UsageRecord) -> tuple[UsageRecord | None, Hold | None]:
+        """Return what to count, if it is this call that does, and what is held no more."""
         if self.inner is not None and not self.inner.is_finished:
-            self.told = end  # the call nearer the wire is not through
+            self.told = told  # the call nearer the wire is not through
             return None, None
         if self.has_record:
             return None, self.take_hold()
         outer = self.outer
-        if end.usage is None and outer is not None and not outer.has_record:
+        if told.is_unreported and outer is not None and not outer.has_record:
             if not outer.is_finished:
                 return None, None  # the call around this one may know more
-            end = outer.told or end
+            told = outer.told or told
         while outer is not None:
             outer.has_record = True
             outer = outer.outer
-        return end, self.outermost.take_hold()
+        outermost = self.outermost
+        return self._seen_from(outermost, told), outermost.take_hold()
 
-    def _record(self, end: CallEnd, hold: Hold | None) -> UsageRecord | None:
-        outermost = self if self.outer is None else self.outermost
-        recorder = outermost.recorder
-        if recorder is None:
-            return None
+    def _seen_from(self, outermost: OpenCall, told: UsageRecord) -> UsageRecord:
+        """Return what was told, with what the call around all others knows of itself."""
         began, first = outermost.began, outermost.first_token_at
-        # Python passes more than 15 keywords in a dict, which takes longer than the rest.
-        record = UsageRecord(
-            id=time_ordered_id(),
+        now = time.perf_counter()
+        return msgspec.structs.replace(
+            told,
             at=datetime.now(_UTC),
-            usage=end.usage or _NOTHING,
             scope=outermost.scope,
-            model=end.model or outermost.model,
-            provider=end.provider or outermost.provider,
+            model=told.model or outermost.model,
+            provider=told.provider or outermost.provider,
             operation=self.operation,
-            status=end.status,
-            service_tier=end.service_tier,
-            duration_seconds=int((time.perf_counter() - began) * 1e6) / 1e6,
+            duration_seconds=int((now - began) * 1e6) / 1e6,
             time_to_first_token_seconds=first and int((first - began) * 1e6) / 1e6,
             tool_name=outermost.tool_name,
             handler=outermost.handler,
-            response_id=end.response_id,
         )
-        if end.unreported_reason or end.error_type or end.source != "provider":
-            record = msgspec.structs.replace(
-                record,
-                source=end.source,
-                unreported_reason=end.unreported_reason,
-                error_type=end.error_type,
-            )
+
+    def _count(self, record: UsageRecord, hold: Hold | None) -> UsageRecord | None:
+        recorder = self.recorder if self.outer is None else self.outermost.recorder
+        if recorder is None:
+            return None
         counted: UsageRecord | None = record
         try:
             counted = recorder.receive(record)
@@ -277,6 +272,7 @@ class OpenCall(msgspec.Struct, eq=False):
                     hold.guard.settle(hold.reservation, counted)
             elif counted is not None and recorder.guard is not None:
                 with contained("settling a budget"):
+                    outermost = self.outermost
                     request = CallRequest(outermost.scope, self.operation, outermost.model)
                     recorder.guard.add(request, counted)
         return counted

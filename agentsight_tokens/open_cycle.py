@@ -29,7 +29,8 @@ class OpenCycle:
     def add(self, record: UsageRecord) -> None:
         """Add a call."""
         self.calls += 1
-        self.cost_pico_usd += record.cost_pico_usd or 0
+        if record.cost_pico_usd:
+            self.cost_pico_usd += record.cost_pico_usd
         # Added up a few at a time, which takes a part of the time, and put in place in one step
         # for those that read meanwhile.
         counts, usages = self._sums

@@ -14,7 +14,7 @@ run in another.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
@@ -145,9 +145,8 @@ def current_attribution() -> Attribution:
     return entry.attribution if entry else _NOBODY
 
 
-def tool_in_force() -> str | None:
-    """Return the name of the tool inside which this runs."""
-    return _tool.get()
+tool_in_force: Final[Callable[[], str | None]] = _tool.get
+"""Returns the name of the tool inside which this runs."""
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def broken(*args: Any, **kwargs: Any) -> Any:
         (events, "failure"),
         (events, "first_generation"),
         (events, "is_cache_hit"),
-        (events, "argument"),
+        (events, "settings_of"),
         (events, "read_answer"),
         (registration, "config_in_force"),
         (stream_usage, "_address"),
@@ -381,12 +381,12 @@ def test_open_runs_are_bounded(kit: Kit) -> None:
     """Too many or too old runs leave the table as unreported calls."""
     runs = OpenRuns(most=2, longest=3600)
     for _ in range(3):
-        runs.open(uuid4(), Run(call()))
+        runs.open(Run(call(), key=uuid4().int))
     old = Run(call())
     old.call.began -= 7200
     late = OpenRuns(longest=3600)
-    late.open(uuid4(), old)
-    late.open(uuid4(), Run(call()))
+    late.open(old)
+    late.open(Run(call(), key=1))
 
     assert (len(runs), len(late)) == (2, 1)
     assert {r.unreported_reason for r in kit.records()} == {"run_never_closed"}

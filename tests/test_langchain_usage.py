@@ -231,7 +231,7 @@ def test_ended_runs_are_bounded() -> None:
     """Of the runs that ended only the latest are known."""
     runs, first = OpenRuns(), uuid4()
     for run_id in (first, *(uuid4() for _ in range(1000))):
-        runs.open(run_id, Run(meter.begin("langchain")))
+        runs.open(Run(meter.begin("langchain"), key=run_id.int))
         runs.close(run_id)
 
     assert runs.ends_again(run_id)
@@ -272,9 +272,11 @@ def test_failure_whose_body_is_no_json() -> None:
 def test_siblings_of_a_batch() -> None:
     """Only the runs of the same request are counted by their sibling."""
     runs = OpenRuns()
-    mine, sibling, other = (Run(meter.begin("langchain"), batch=n) for n in (1, 1, 2))
+    mine, sibling, other = (
+        Run(meter.begin("langchain"), key=uuid4().int, batch=n) for n in (1, 1, 2)
+    )
     for each in (mine, sibling, other):
-        runs.open(uuid4(), each)
+        runs.open(each)
 
     runs.count_siblings(mine)
 

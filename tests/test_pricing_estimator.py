@@ -431,7 +431,7 @@ def test_a_host_that_makes_names_up_does_not_fill_the_memory(
     for number in range(5):
         estimator.line(f"invented-{number}")
 
-    assert len(estimator._book._lines) <= 3
+    assert len(estimator._book.lines) <= 3
 
 
 def test_names_that_are_made_up_fill_no_memory() -> None:

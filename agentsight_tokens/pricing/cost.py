@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from operator import mul
+from operator import itemgetter, mul
 from typing import Final
 
 from msgspec.structs import astuple
 
-from agentsight_tokens.usage import COUNTERS, CostStatus, TokenUsage
+from agentsight_tokens.usage import USAGE_FIELDS, CostStatus, TokenUsage
 
 from .breakdown import CostBreakdown
 from .rate_card import RateCard, leaf_counts, plain_counts
@@ -17,6 +17,11 @@ __all__ = ["common_cost_of", "cost_of", "rounded"]
 
 _OUTPUT: Final = LEAVES.index("output")
 """The first leaf of the output."""
+_TEXT: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens")
+_of_text: Final = itemgetter(*map(USAGE_FIELDS.index, _TEXT))
+_beyond_text: Final = itemgetter(
+    *(n for n, name in enumerate(USAGE_FIELDS) if name not in {*_TEXT, "total_tokens"})
+)
 
 
 def rounded(scaled: int, scale: int) -> int:
@@ -87,9 +92,10 @@ def common_cost_of(usage: TokenUsage, card: RateCard, model: str) -> CostBreakdo
     Returns:
         The cost; None for any other usage.
     """
-    given, made, _, embedded, read, written, longer, reasoning, *others = astuple(usage)[COUNTERS]
-    if embedded or written or longer or any(others):
+    counts = astuple(usage)
+    if any(_beyond_text(counts)):
         return None
+    given, made, read, reasoning = _of_text(counts)
     band = card.bands[0]
     if given > band.limit:
         band = card.band(given)

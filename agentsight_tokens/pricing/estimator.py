@@ -171,11 +171,11 @@ class CostEstimator:
         del operation  # the usage itself tells embedded tokens from input
         if not model:
             return self._unpriced(usage, model)
-        line = (self._opened or self._book).line(model, provider, service_tier, batch, region)
+        line = (self._opened or self._book).lines[model, provider, service_tier, batch, region]
         if line is None:
             return self._unpriced(usage, model)
         card = line.current
-        if card is None or not line.holds(at):
+        if card is None or not (at >= line.since if at and at.tzinfo else line.holds(at)):
             card = line.card_at(at)
         elif at is None and not (provider or service_tier or batch or region):
             self._keep_at_hand(model, card)
@@ -202,7 +202,7 @@ class CostEstimator:
         region: str | None = None,
     ) -> Line | None:
         """Return the prices of a model over time, standard ones by default; None without any."""
-        return self._book.line(model, provider, service_tier, region=region)
+        return self._book.lines[model, provider, service_tier, False, region]
 
     def set_rate(self, model: str, rate: Any) -> None:
         """Set your own price of a model; see `cost_rates` of the class."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any, Final
@@ -113,6 +113,24 @@ class Line:
         return card
 
 
+_LineKey = tuple[str, str | None, str | None, bool, str | None]
+"""A model, its provider, the service tier, whether it is a batch, and the region."""
+
+
+class _Lines(dict[_LineKey, Line | None]):
+    """Remembers lines; those that it does not have are found when they are asked for."""
+
+    def __init__(self, find: Callable[[_LineKey], Line | None]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, key: _LineKey) -> Line | None:
+        if len(self) >= _MOST_LINES:  # a host that makes names up
+            self.clear()
+        line = self[key] = self._find(key)
+        return line
+
+
 class PriceBook:
     """
     Finds the prices of calls: the user's own first, then the catalog's.
@@ -130,45 +148,23 @@ class PriceBook:
         deployments: Mapping[str, str],
     ) -> None:
         self.catalog = catalog
+        self.lines: Final = _Lines(self._line)
+        """The prices of models; None where one has none."""
         self._deployments = {_same_name(name): model for name, model in deployments.items()}
         self._user: dict[str, tuple[str, tuple[ModelPrice, ...]]] = {}
         for name, prices in user.items():
             self.set_price(name, prices)
-        self._lines: dict[tuple[str, str | None, str | None, bool, str | None], Line | None] = {}
 
     def set_price(self, model: str, prices: Any) -> None:
         """Set the user's own price of a model, or several with their first days."""
         self._user[_same_name(model)] = model, dated_prices_of(prices)
-        self._lines = {}
+        self.lines.clear()
 
     @property
     def user_prices(self) -> dict[str, ModelPrice]:
         """The user's own prices of today, by the names they were given."""
         today = in_utc(None).date().isoformat()
         return {name: _last_begun(prices, today) for name, prices in self._user.values()}
-
-    def line(
-        self,
-        model: str,
-        provider: str | None = None,
-        service_tier: str | None = None,
-        batch: bool = False,  # noqa: FBT001, FBT002  # a part of the key, not an option
-        region: str | None = None,
-    ) -> Line | None:
-        """Return the prices of a model; None where it has none."""
-        key = (model, provider, service_tier, batch, region)
-        try:
-            return self._lines[key]
-        except KeyError:
-            found = self._found(model, provider, region)
-            line = None
-            if found is not None:
-                kind = _kind(service_tier, found.entry.rows[-1], region, batch=batch)
-                line = Line(self.catalog, found.entry, found.how, kind)
-            if len(self._lines) >= _MOST_LINES:  # a host that makes names up
-                self._lines.clear()
-            self._lines[key] = line
-            return line
 
     def price_of(self, match: Match) -> ModelPrice | None:
         """Return the standard price of an entry now; None where it is not by input tokens."""
@@ -207,6 +203,14 @@ class PriceBook:
     ) -> Match | None:
         """Return the entry of a model and how its name matched."""
         return self._found(model, provider, region)
+
+    def _line(self, key: _LineKey) -> Line | None:
+        model, provider, service_tier, batch, region = key
+        found = self._found(model, provider, region)
+        if found is None:
+            return None
+        kind = _kind(service_tier, found.entry.rows[-1], region, batch=batch)
+        return Line(self.catalog, found.entry, found.how, kind)
 
     def _found(self, model: str, provider: str | None, region: str | None) -> Match | None:
         bare = model.rpartition("/")[2]

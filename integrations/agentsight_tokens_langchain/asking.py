@@ -19,7 +19,6 @@ from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.meter import OpenCall
 from agentsight_tokens_wire.patches import Patches
 
-from .requests import argument
 from .run_events import RunEvents
 from .runs import Run
 
@@ -72,14 +71,16 @@ def _codes_of(code: CodeType) -> Iterator[CodeType]:
 
 def _asks(events: RunEvents, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def ask(self: Any, *args: Any, **told: Any) -> Any:
-        run = events.asked(self, args, told)
+    def ask(
+        self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **told: Any
+    ) -> Any:
+        run = events.asked(self, messages, stop, run_manager, told)
         if run is None:
-            return original(self, *args, **told)
+            return original(self, messages, stop, run_manager, **told)
         around = _asked.get()
         _asked.set((run,))
         try:
-            result = original(self, *args, **told)
+            result = original(self, messages, stop, run_manager, **told)
         finally:
             _asked.set(around)
         events.answered(run, result)
@@ -92,14 +93,16 @@ def _awaits(
     events: RunEvents, original: Callable[..., Awaitable[Any]]
 ) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(original)
-    async def ask(self: Any, *args: Any, **told: Any) -> Any:
-        run = events.asked(self, args, told)
+    async def ask(
+        self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **told: Any
+    ) -> Any:
+        run = events.asked(self, messages, stop, run_manager, told)
         if run is None:
-            return await original(self, *args, **told)
+            return await original(self, messages, stop, run_manager, **told)
         around = _asked.get()
         _asked.set((run,))
         try:
-            result = await original(self, *args, **told)
+            result = await original(self, messages, stop, run_manager, **told)
         except BaseException as error:
             if not isinstance(error, Exception):
                 events.failed(run.manager, error, None)
@@ -114,18 +117,17 @@ def _awaits(
 
 def _asks_batch(events: RunEvents, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def ask(self: Any, *args: Any, **told: Any) -> Any:
-        managers = argument(args, told, 2, "run_managers") or ()
+    def ask(self: Any, prompts: Any, stop: Any, run_managers: Any, **told: Any) -> Any:
         try:
-            runs = events.batch_asked(self, managers, args, told)
+            runs = events.batch_asked(self, prompts, run_managers, told)
         except BudgetExceededError as error:
-            for manager in managers:  # the program's own callbacks have been told of its start
+            for manager in run_managers:  # the program's own callbacks have been told of its start
                 manager.on_llm_error(error)
             raise
         around = _asked.get()
         _asked.set(runs)
         try:
-            return original(self, *args, **told)
+            return original(self, prompts, stop, run_managers, **told)
         finally:
             _asked.set(around)
 
@@ -136,18 +138,17 @@ def _awaits_batch(
     events: RunEvents, original: Callable[..., Awaitable[Any]]
 ) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(original)
-    async def ask(self: Any, *args: Any, **told: Any) -> Any:
-        managers = argument(args, told, 2, "run_managers") or ()
+    async def ask(self: Any, prompts: Any, stop: Any, run_managers: Any, **told: Any) -> Any:
         try:
-            runs = events.batch_asked(self, managers, args, told)
+            runs = events.batch_asked(self, prompts, run_managers, told)
         except BudgetExceededError as error:
-            for manager in managers:
+            for manager in run_managers:
                 await manager.on_llm_error(error)
             raise
         around = _asked.get()
         _asked.set(runs)
         try:
-            return await original(self, *args, **told)
+            return await original(self, prompts, stop, run_managers, **told)
         finally:
             _asked.set(around)
 

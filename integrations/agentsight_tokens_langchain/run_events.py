@@ -17,8 +17,8 @@ from agentsight_tokens_wire.asked import asked_of
 from .agents import agent_name
 from .context import run_in_force
 from .failures import failure
-from .requests import argument, settings_of
 from .runs import OpenRuns, Run, ToolRuns
+from .settings import settings_of
 from .usage import first_generation, is_cache_hit, read_answer
 
 __all__ = ["RunEvents", "run_events"]
@@ -65,33 +65,38 @@ class RunEvents:
             prompts = args[1] if len(args) > 1 else told.get("messages") or told["prompts"]
             for run, prompt in zip(runs, prompts, strict=False):
                 asked = functools.partial(asked_of, prompt, told.get("invocation_params"))
-                self._open(meter, run, operation, surrounds=True, asked=asked)
+                call = self._begin(meter, run, operation, surrounds=True, asked=asked)
+                self.runs.open(Run(call, run, getattr(run.run_id, "int", run.run_id)))
         except BudgetExceededError:
             raise
         except Exception as error:  # noqa: BLE001  # this is the boundary
             report_fault("the start of a LangChain run", error)
 
-    def asked(self, model: Any, args: Sequence[Any], told: dict[str, Any]) -> Run | None:
+    def asked(
+        self, model: Any, messages: Any, stop: Any, manager: Any, told: Mapping[str, Any]
+    ) -> Run | None:
         """
         Begin the call of a chat model that is about to be asked.
 
         Args:
             model: The model.
-            args: The messages, and maybe the stop words and the run's own callback manager.
-            told: What was told by name, the parameters of the call among it.
+            messages: What it is asked.
+            stop: The words that end the answer.
+            manager: The run's own callback manager.
+            told: What else is set for the call.
 
         Returns:
             Its run; None if there is none.
         """
         meter = self.meter
-        if meter is None:
+        if meter is None or manager is None:
             return None
         try:
-            manager = argument(args, told, 2, "run_manager")
-            if manager is None:
-                return None
             return self._asked(
-                meter, "chat", model, manager, argument(args, told, 0, "messages"), told
+                meter,
+                manager,
+                "chat",
+                lambda: asked_of(messages, told, settings_of(model, stop, told)),
             )
         except BudgetExceededError:
             raise
@@ -100,24 +105,25 @@ class RunEvents:
             return None
 
     def batch_asked(
-        self, model: Any, managers: Sequence[Any], args: Sequence[Any], told: dict[str, Any]
+        self, model: Any, prompts: Sequence[str], managers: Sequence[Any], told: Mapping[str, Any]
     ) -> list[Run]:
         """
         Begin the calls of a legacy model that is about to be asked several prompts at once.
 
         Args:
             model: The model.
-            managers: The runs' own callback managers.
-            args: The prompts first.
-            told: What was told by name, the parameters of the call among it.
+            prompts: What it is asked.
+            managers: The runs' own callback managers, one for each prompt.
+            told: What else is set for the call.
         """
-        meter, runs = self.meter, []
+        meter = self.meter
+        runs: list[Run] = []
         if meter is None:
-            return []
+            return runs
         try:
-            prompts = argument(args, told, 0, "prompts")
             for manager, prompt in zip(managers, prompts, strict=False):
-                run = self._asked(meter, "completion", model, manager, prompt, told)
+                asked = functools.partial(asked_of, prompt, told, settings_of(model, None, told))
+                run = self._asked(meter, manager, "completion", asked)
                 # They are sent as one request, and each has a run.
                 run.batch = id(managers) if len(managers) > 1 else 0
                 runs.append(run)
@@ -130,10 +136,10 @@ class RunEvents:
     def answered(self, run: Run, result: Any) -> None:
         """Finish a call with the answer of a chat model."""
         try:
-            if not run.call.is_finished:
-                generations = result.generations
-                first = generations[0] if generations else None
-                self._finish(run.manager, run, run.call, first, result.llm_output)
+            generations = result.generations
+            self._finish(
+                run.manager, run, run.call, generations and generations[0], result.llm_output
+            )
         except BudgetExceededError:
             raise
         except Exception as error:  # noqa: BLE001  # this is the boundary
@@ -197,30 +203,16 @@ class RunEvents:
         self.tools.close(run_id)
 
     def _asked(
-        self, meter: Meter, operation: Operation, model: Any, manager: Any, prompt: Any, told: Any
+        self, meter: Meter, manager: Any, operation: Operation, asked: Callable[[], Asked]
     ) -> Run:
-        run = self.runs.get(manager.run_id)
-        if run is not None and run.manager is manager:  # its start was told from somewhere else
-            return run
-        return self._open(
-            meter,
-            manager,
-            operation,
-            surrounds=False,  # what it is around is known more exactly
-            asked=lambda: asked_of(prompt, told, settings_of(model, told)),
-        )
-
-    def _open(
-        self,
-        meter: Meter,
-        manager: Any,
-        operation: Operation,
-        *,
-        surrounds: bool,
-        asked: Callable[[], Asked],
-    ) -> Run:
-        run = Run(self._begin(meter, manager, operation, surrounds=surrounds, asked=asked), manager)
-        self.runs.open(manager.run_id, run)
+        run_id = manager.run_id
+        key = getattr(run_id, "int", run_id)
+        run = self.runs.by_key.get(key)
+        if run is None or run.manager is not manager:  # else its start was told from elsewhere
+            # What it is around is known more exactly.
+            call = self._begin(meter, manager, operation, surrounds=False, asked=asked)
+            run = Run(call, manager, key)
+            self.runs.open(run)
         return run
 
     def _begin(

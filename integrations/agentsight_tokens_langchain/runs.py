@@ -27,6 +27,8 @@ class Run(msgspec.Struct, eq=False):
     call: OpenCall
     manager: Any = None
     """Its own callback manager, which knows its id."""
+    key: Any = None
+    """The number of its id, or whatever else a program gave it for one."""
     batch: int = 0
     """The identity of what is shared by the runs of one request; 0 for a run of its own."""
     is_counted_by_sibling: bool = False
@@ -71,7 +73,7 @@ class OpenRuns:
     def __init__(self, *, most: int = _MOST_RUNS, longest: float = _LONGEST_RUN_SECONDS) -> None:
         # By the ids' numbers, because the hash of a UUID takes longer than all the rest. What
         # each call does is a single step of the interpreter, so that it needs no lock.
-        self._runs: dict[Any, Run] = {}
+        self.by_key: dict[Any, Run] = {}
         self._lock = Lock()
         self._most = most
         self._longest_seconds = longest
@@ -79,32 +81,32 @@ class OpenRuns:
         self._ended: deque[Any] = deque(maxlen=_MOST_ENDED)
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return len(self.by_key)
 
     def get(self, run_id: UUID) -> Run | None:
         """Return an open run."""
-        return self._runs.get(getattr(run_id, "int", run_id))
+        return self.by_key.get(getattr(run_id, "int", run_id))
 
-    def open(self, run_id: UUID, run: Run) -> None:
+    def open(self, run: Run) -> None:
         """
         Add a run, and expire those for which there is no room any more.
 
         That is the oldest where there are too many or it is too old, and one of the same id,
         which is used again because its run never closed.
         """
-        runs, began, key = self._runs, run.call.began, getattr(run_id, "int", run_id)
+        runs, key = self.by_key, run.key
         before = runs.pop(key, None)  # its place is at the end now
-        runs[key] = run
         if before is not None:
             _expire(before)
-        if len(runs) > self._most or began >= self._next_look:
-            self._next_look = began + _SECONDS_BETWEEN_LOOKS
-            self._expire_old(began)
+        runs[key] = run
+        if len(runs) > self._most or run.call.began >= self._next_look:
+            self._next_look = run.call.began + _SECONDS_BETWEEN_LOOKS
+            self._expire_old(run.call.began)
 
     def close(self, run_id: UUID) -> Run | None:
         """Note an end, and return the run; None if it is not open."""
         key = getattr(run_id, "int", run_id)
-        run = self._runs.pop(key, None)
+        run = self.by_key.pop(key, None)
         if run is not None:
             self._ended.append(key)
         return run
@@ -124,13 +126,13 @@ class OpenRuns:
 
     def count_siblings(self, run: Run) -> None:
         """Mark the open runs whose usage is part of this run's."""
-        for other in tuple(self._runs.values()):
+        for other in tuple(self.by_key.values()):
             if other.batch == run.batch:
                 other.is_counted_by_sibling = True
 
     def expire_all(self) -> None:
         """Take every run out, as unreported."""
-        runs, self._runs = self._runs, {}
+        runs, self.by_key = self.by_key, {}
         self._ended.clear()
         for run in tuple(runs.values()):
             _expire(run)
@@ -141,16 +143,16 @@ class OpenRuns:
             while (oldest := self._oldest()) is not None:
                 key, run = oldest
                 is_young = now - run.call.began < self._longest_seconds
-                if len(self._runs) <= self._most and is_young:
+                if len(self.by_key) <= self._most and is_young:
                     break
-                expired.append(self._runs.pop(key, None))
+                expired.append(self.by_key.pop(key, None))
         for each in filter(None, expired):  # None was closed meanwhile by another thread
             _expire(each)
 
     def _oldest(self) -> tuple[Any, Run] | None:
         # Another thread may add or close one while this looks; then the next call looks again.
         with contextlib.suppress(RuntimeError, StopIteration):
-            return next(iter(self._runs.items()))
+            return next(iter(self.by_key.items()))
         return None
 
 

@@ -11,26 +11,44 @@ import msgspec
 from agentsight_tokens.errors import InvalidCountError, UnknownResponseError
 from agentsight_tokens.extract import Extracted, extract_usage
 from agentsight_tokens.faults import report_fault
-from agentsight_tokens.usage import TokenUsage
+from agentsight_tokens.usage import TokenUsage, checked_count
 
 from .runs import Run
 
 __all__ = ["Answer", "extracted", "first_generation", "is_cache_hit", "read_answer"]
 
-_INPUT_DETAILS: Final = {
-    "cache_read": "cache_read_tokens",
-    "cache_creation": "cache_creation_tokens",
-    "ephemeral_1h_input_tokens": "cache_creation_1h_tokens",
-    "ephemeral_5m_input_tokens": "_5m",
-    "audio": "audio_input_tokens",
-    "image": "image_input_tokens",
-}
-_OUTPUT_DETAILS: Final = {
-    "reasoning": "reasoning_tokens",
-    "audio": "audio_output_tokens",
-    "image": "image_output_tokens",
-}
+
+class _InputDetails(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """`input_token_details`, each a part of the input."""
+
+    cache_read: int = 0
+    cache_creation: int = 0
+    ephemeral_1h_input_tokens: int = 0
+    ephemeral_5m_input_tokens: int = 0
+    audio: int = 0
+    image: int = 0
+
+
+class _OutputDetails(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """`output_token_details`, each a part of the output."""
+
+    reasoning: int = 0
+    audio: int = 0
+    image: int = 0
+
+
+class _Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """`usage_metadata`, as LangChain defines it."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_token_details: _InputDetails = _InputDetails()
+    output_token_details: _OutputDetails = _OutputDetails()
+
+
 _NOTHING: Final[Mapping[str, Any]] = {}
+_OWN_IDS: Final = ("run-", "lc_run-")
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -74,29 +92,29 @@ def is_cache_hit(run_id: UUID, run: Run | None, message: Any, llm_output: Any) -
 def read_answer(run: Run | None, generation: Any, llm_output: Any, provider: str | None) -> Answer:
     """Return what a result says, the usage from the most exact place that has one."""
     message = getattr(generation, "message", None)
-    metadata: Mapping[str, Any] = getattr(message, "response_metadata", None) or _NOTHING
-    output: Mapping[str, Any] = llm_output if isinstance(llm_output, dict) else _NOTHING
-    raw = output.get("token_usage") or output.get("usage")
+    told: Mapping[str, Any] = getattr(message, "response_metadata", None) or _NOTHING
+    if isinstance(llm_output, dict) and llm_output:
+        told = {**llm_output, **told}
+    raw = told.get("token_usage") or told.get("usage")
     if not isinstance(raw, dict):
-        raw = metadata.get("token_usage") or metadata.get("usage")
-        if not isinstance(raw, dict):
-            raw = _NOTHING
+        raw = _NOTHING
     usage = _message_usage(run, message)
     if usage is None and raw:
         found = extracted(raw, provider)
         usage = found.usage or None if found is not None else None
     elif usage is not None and "server_tool_use" in raw:
         usage = _with_searches(usage, raw)
+    response_id = told.get("id") or getattr(message, "id", None)
+    # LangChain's own ids say nothing to the provider.
+    if not isinstance(response_id, str) or response_id.startswith(_OWN_IDS):
+        response_id = None
     return Answer(
         usage,
-        usage is None and output.get("token_usage") == {},
-        metadata.get("model_name")
-        or output.get("model_name")
-        or metadata.get("model")
-        or output.get("model"),
-        metadata.get("model_provider"),
-        _response_id(message, metadata, output),
-        metadata.get("service_tier") or raw.get("service_tier"),
+        usage is None and told.get("token_usage") == {},
+        told.get("model_name") or told.get("model"),
+        told.get("model_provider"),
+        response_id,
+        told.get("service_tier") or raw.get("service_tier"),
     )
 
 
@@ -128,49 +146,50 @@ def _message_usage(run: Run | None, message: Any) -> TokenUsage | None:
 
 
 def _from_metadata(metadata: Mapping[str, Any]) -> TokenUsage:
-    counts = {
-        "input_tokens": metadata.get("input_tokens") or 0,
-        "output_tokens": metadata.get("output_tokens") or 0,
-        "total_tokens": metadata.get("total_tokens") or 0,
-    }
-    given, made = metadata.get("input_token_details"), metadata.get("output_token_details")
-    if given:
-        _add_details(counts, given, _INPUT_DETAILS)
-        if "_5m" in counts or "cache_creation_1h_tokens" in counts:
-            # langchain-anthropic sets cache_creation to 0 where it tells the lifetimes apart.
-            by_lifetime = counts.get("cache_creation_1h_tokens", 0) + counts.pop("_5m", 0)
-            if by_lifetime > counts.get("cache_creation_tokens", 0):
-                counts["cache_creation_tokens"] = by_lifetime
-    if made:
-        _add_details(counts, made, _OUTPUT_DETAILS)
-    return TokenUsage(**counts)
+    try:
+        told = msgspec.convert(metadata, _Metadata)
+    except msgspec.ValidationError:
+        told = msgspec.convert(_plain(metadata), _Metadata)
+    given, made = told.input_token_details, told.output_token_details
+    # langchain-anthropic sets cache_creation to 0 where it tells the lifetimes apart.
+    by_lifetime = given.ephemeral_1h_input_tokens + given.ephemeral_5m_input_tokens
+    return TokenUsage(
+        input_tokens=told.input_tokens,
+        output_tokens=told.output_tokens,
+        total_tokens=told.total_tokens,
+        cache_read_tokens=given.cache_read,
+        cache_creation_tokens=max(given.cache_creation, by_lifetime)
+        if by_lifetime
+        else given.cache_creation,
+        cache_creation_1h_tokens=given.ephemeral_1h_input_tokens,
+        reasoning_tokens=made.reasoning,
+        audio_input_tokens=given.audio,
+        audio_output_tokens=made.audio,
+        image_input_tokens=given.image,
+        image_output_tokens=made.image,
+    )
 
 
-def _add_details(counts: dict[str, int], details: Mapping[str, Any], names: dict[str, str]) -> None:
-    """Add the details by the names of their fields; most of them are 0."""
-    for key, count in details.items():
-        if not count:
-            continue
-        if key in names:
-            counts[names[key]] = count
-        else:  # langchain-openai puts the service tier first: `flex_cache_read`
-            for name, field in names.items():
-                if key.endswith(f"_{name}"):
-                    counts.setdefault(field, count)
+def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counts that are known, where there are others, or some that are None."""
+    found: dict[str, Any] = {}
+    for name in ("input_tokens", "output_tokens", "total_tokens"):
+        found[name] = checked_count(name, metadata.get(name))
+    for name, known in (
+        ("input_token_details", _InputDetails.__struct_fields__),
+        ("output_token_details", _OutputDetails.__struct_fields__),
+    ):
+        details = found[name] = {}
+        for key, count in (metadata.get(name) or _NOTHING).items():
+            if key in known:
+                details[key] = checked_count(key, count)
+            elif count:  # langchain-openai puts the service tier first: `flex_cache_read`
+                for field in known:
+                    if key.endswith(f"_{field}"):
+                        details.setdefault(field, checked_count(key, count))
+    return found
 
 
 def _with_searches(usage: TokenUsage, raw: Mapping[str, Any]) -> TokenUsage:
     searches = (raw.get("server_tool_use") or _NOTHING).get("web_search_requests") or 0
     return usage + TokenUsage(web_search_requests=searches) if searches else usage
-
-
-def _response_id(
-    message: Any, metadata: Mapping[str, Any], output: Mapping[str, Any]
-) -> str | None:
-    found = metadata.get("id") or output.get("id")
-    if not found:
-        own = getattr(message, "id", None)
-        # LangChain's own ids say nothing to the provider.
-        if own and not own.startswith(("run-", "lc_run-")):
-            found = own
-    return found if isinstance(found, str) else None
