@@ -76,11 +76,11 @@ def _asks(events: RunEvents, original: Callable[..., Any]) -> Callable[..., Any]
     ) -> Any:
         run = events.asked(self, messages, stop, run_manager, told)
         if run is None:
-            return original(self, messages, stop, run_manager, **told)
+            return original(self, messages, stop=stop, run_manager=run_manager, **told)
         around = _asked.get()
         _asked.set((run,))
         try:
-            result = original(self, messages, stop, run_manager, **told)
+            result = original(self, messages, stop=stop, run_manager=run_manager, **told)
         finally:
             _asked.set(around)
         events.answered(run, result)
@@ -98,11 +98,11 @@ def _awaits(
     ) -> Any:
         run = events.asked(self, messages, stop, run_manager, told)
         if run is None:
-            return await original(self, messages, stop, run_manager, **told)
+            return await original(self, messages, stop=stop, run_manager=run_manager, **told)
         around = _asked.get()
         _asked.set((run,))
         try:
-            result = await original(self, messages, stop, run_manager, **told)
+            result = await original(self, messages, stop=stop, run_manager=run_manager, **told)
         except BaseException as error:
             if not isinstance(error, Exception):
                 events.failed(run.manager, error, None)
