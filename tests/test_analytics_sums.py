@@ -24,6 +24,7 @@ from agentsight_tokens.backend.analytics import (
 )
 from agentsight_tokens.backend.analytics.sums import sums_by
 from agentsight_tokens.backend.store import SQLiteStore, Store
+from agentsight_tokens.backend.store.pack import FORMS
 from agentsight_tokens.backend.store.packing import pack_all
 from agentsight_tokens.backend.store.rollup import ROLLED_DIMENSIONS, SUM_COLUMNS
 from agentsight_tokens.errors import InvalidScopeError
@@ -126,6 +127,13 @@ def store(
             found = stack.enter_context(PostgreSQLStore(running.database()))
         keep(found)
         if request.param.endswith("packed"):
+            # As if there were many calls: several parts of a pack, and every form.
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            forms = tuple(form._replace(gain=1) for form in FORMS)
+            patch.setattr("agentsight_tokens.backend.store.packer.FORMS", forms)
+            patch.setattr("agentsight_tokens.backend.store.packer.ROWS_A_PART", 2)
+            for most in ("_MANY_ROWS", "_SELECTIVE"):
+                patch.setattr(f"agentsight_tokens.backend.analytics.gathering.{most}", 1)
             assert pack_all(found, PACKED_AT, fewest=2) > 40
         yield found
 

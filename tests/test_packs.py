@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy
 import pytest
 
@@ -26,6 +27,8 @@ from agentsight_tokens.backend.analytics import (
     usage_over_time,
 )
 from agentsight_tokens.backend.analytics.gathering import Gathering
+from agentsight_tokens.backend.analytics.names import PackedNames
+from agentsight_tokens.backend.analytics.places import is_among
 from agentsight_tokens.backend.store import Reader, SQLiteStore, Store
 from agentsight_tokens.backend.store.base import ProjectReader
 from agentsight_tokens.backend.store.packing import Packing, pack, pack_all, spans_due
@@ -41,6 +44,7 @@ __all__ = ["postgresql", "store"]
 UTC = timezone.utc
 DAY_1 = datetime(2026, 3, 30, tzinfo=UTC)
 NOW = datetime(2026, 4, 2, 10, 20, tzinfo=UTC)
+TWO_DAYS = {"since": DAY_1, "until": DAY_1 + timedelta(days=2)}
 
 
 def calls_of(day: datetime, count: int = 3, **facts: object) -> list[UsageRecord]:
@@ -118,6 +122,8 @@ def test_a_pack_is_cut_by_quarters(packed: Store) -> None:
     since, until = DAY_1 + timedelta(minutes=8), DAY_1 + timedelta(days=1, hours=1, minutes=7)
 
     assert calls_by_feature(packed.of_project(1), since=since, until=until) == {"g": 1, "f": 2}
+    last = DAY_1 + timedelta(days=1, minutes=-4)
+    assert calls_by_feature(packed.of_project(1), since=last) == {"f": 4, "g": 2}
 
 
 def test_a_call_that_comes_late_counts(packed: Store) -> None:
@@ -241,19 +247,19 @@ def test_packs_say_nothing_of_an_empty_text(packed: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("by", "zone", "is_lean"),
+    ("by", "zone", "form"),
     [
-        (["model"], UTC, True),
-        (["day", "model"], UTC, True),
-        (["week", "model"], ZoneInfo("Asia/Kathmandu"), True),
-        (["day", "model"], ZoneInfo("Asia/Kathmandu"), False),
-        (["hour", "model"], UTC, False),
-        (["user"], UTC, False),
-        (["session", "month"], UTC, False),
+        (["model"], UTC, "lean"),
+        (["day", "model"], UTC, "lean"),
+        (["week", "model"], ZoneInfo("Asia/Kathmandu"), "lean"),
+        (["day", "feature"], ZoneInfo("Asia/Kathmandu"), "rows 0"),
+        (["hour", "feature"], UTC, "rows 0"),
+        (["user"], UTC, "rows 0"),
+        (["agent", "month"], ZoneInfo("Asia/Kathmandu"), "lean"),
     ],
 )
 def test_a_day_is_read_in_its_lean_form(
-    store: Store, by: list[str], zone: tzinfo, is_lean: bool
+    store: Store, by: list[str], zone: tzinfo, form: str
 ) -> None:
     """Where that has all that is asked for, and the sums are the same."""
     chance = random.Random(3)
@@ -284,7 +290,17 @@ def test_a_day_is_read_in_its_lean_form(
     reader = Watched(store)
 
     assert reports(reader) == expected
-    assert any("lean calls" in values for values in reader.values) == is_lean
+    assert read(reader) == ({form, "rows 0"} if form == "lean" else {form})
+
+
+def read(reader: Watched) -> set[object]:
+    """Return the names of what was read of packs."""
+    return {
+        value
+        for values in reader.values
+        for value in values
+        if isinstance(value, str) and value.startswith(("lean", "timed", "ranked", "rows", "pl"))
+    }
 
 
 def test_few_calls_are_not_packed(store: Store) -> None:
@@ -374,7 +390,7 @@ def test_a_pack_that_is_dropped_as_it_is_read_is_made_up_for(packed: Store) -> N
 
     class Dropping(ProjectReader):
         def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-            if "SELECT start, name, data" in statement:
+            if "rows 0" in values:
                 with packed.transaction() as transaction:
                     transaction.run(
                         "DELETE FROM packed_calls WHERE start < ?", (microseconds(DAY_1) + DAY,)
@@ -400,7 +416,7 @@ def test_the_server_packs_by_itself(store: Store) -> None:
     packing.stop()
 
     [found] = true_packs(store.of_project(1), None, None)
-    assert (found.period, found.rows) == ("day", 14)
+    assert (found.period, found.head.rows) == ("day", 14)
 
 
 def test_numbers_are_exact(tmp_path: Path) -> None:
@@ -414,6 +430,7 @@ def test_numbers_are_exact(tmp_path: Path) -> None:
                     at=DAY_1,
                     scope=Scope(user_id="u", feature=f"{n}"),
                     cost_pico_usd=cost,
+                    usage=TokenUsage(input_tokens=2**60 + n),
                 )
                 for n, cost in enumerate([2**62 + 1, 2**61 + 1, 2**62 + 3, 1])
             ),
@@ -422,22 +439,29 @@ def test_numbers_are_exact(tmp_path: Path) -> None:
         total = usage_by(store.of_project(1), [], where={"user_id": "u"}).total
 
     assert total.cost_pico_usd == 2**63 + 2**61 + 6
+    assert total.input_tokens == 2**62 + 6
 
 
-def test_many_rows_are_put_together_on_the_way() -> None:
+def test_many_rows_are_put_together_on_the_way(
+    packed: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As soon as they are too many to be kept as they came."""
-    found = Gathering(["day", "user_id"])
+    monkeypatch.setattr("agentsight_tokens.backend.analytics.gathering._MOST_LOOSE", 500_000)
+    found = Gathering(["day", "user_id"], PackedNames(packed.of_project(1), []))
     users = [f"u{number}" for number in range(400_000)]
     for day in range(3):
         days = numpy.full(len(users), found.ids(0, [f"{day}"])[0])
         calls = numpy.ones(len(users), numpy.int8)
-        found.add([days, found.ids(1, users)], [calls, *[None] * (len(SUM_COLUMNS) - 1)])
+        sums = [calls, *[None] * (len(SUM_COLUMNS) - 1)]
+        found.add([days, found.ids(1, users)], sums, len(users))
 
     by_user = found.groups(["user_id"])
     assert found.total()[0] == 1_200_000
     assert {group.sums[0] for group in by_user} == {3}
     assert len(by_user) == 400_000
     assert len(found.groups(["user_id"], 2)) == 400_000  # all cost the same
+    assert not found.is_full
+    monkeypatch.setattr("agentsight_tokens.backend.analytics.gathering._MOST_NUMBERS", 700_000)
     assert found.is_full
 
 
@@ -445,7 +469,8 @@ def test_more_groups_than_memory_takes_are_left_to_the_database(
     packed: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if there were no packs."""
-    monkeypatch.setattr("agentsight_tokens.backend.analytics.gathering._MOST_GROUPS", 1)
+    for most in ("_MOST_LOOSE", "_MOST_NUMBERS"):
+        monkeypatch.setattr(f"agentsight_tokens.backend.analytics.gathering.{most}", 1)
     reader = Watched(packed)
 
     assert calls_by_feature(reader) == {"f": 6, "g": 3}
@@ -468,3 +493,213 @@ def test_a_file_of_the_version_before_gets_the_table(tmp_path: Path) -> None:
     with SQLiteStore(path) as store:
         assert pack_all(store, NOW, fewest=1) == 1
         assert calls_by_feature(store.of_project(1)) == {"f": 2, "g": 1}
+
+
+def test_a_pack_of_an_older_version_is_made_anew(packed: Store) -> None:
+    """Whatever its head was made of; calls are read meanwhile."""
+    older = msgspec.msgpack.encode(["mark", 1, 3, [3, 3, 0, 0, 0], 0])
+    with packed.transaction() as transaction:
+        transaction.run("UPDATE packed_calls SET data = ? WHERE name = ''", (older,))
+
+    assert packs_of(packed) == []
+    assert calls_by_feature(packed.of_project(1)) == {"f": 6, "g": 3}
+    assert pack_all(packed, NOW, fewest=1) == 5
+    assert packs_of(packed) == [("day", 0), ("day", 1), ("hour", 3), ("hour", 3), ("hour", 3)]
+
+
+@pytest.fixture
+def crowded(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Two days with packs of several parts, in which many users have a session each, or two."""
+    monkeypatch.setattr("agentsight_tokens.backend.store.packer.ROWS_A_PART", 8)
+    chance = random.Random(11)
+    records = [
+        call(
+            id=str(number),
+            at=DAY_1 + timedelta(minutes=chance.randrange(2 * 1440)),
+            scope=Scope(
+                conversation_id=f"c{number // 3}",
+                session_id=f"s{number // 6}",
+                user_id=f"u{number // 6 % 23}",
+                org_id=f"o{number // 6 % 5}",
+            ),
+            cost_pico_usd=chance.choice([None, 1_999_999, 2_000_001]),
+        )
+        for number in range(300)
+    ]
+    keep(store, *records, call(id="later", at=NOW))
+    assert pack_all(store, NOW, fewest=1) == 2
+    return store
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "places"),
+    [
+        ("user_id", "u7", "places of user_id"),
+        ("org_id", "o2", "places of org_id"),
+        ("session_id", "s31", "places of names"),
+        ("conversation_id", "c40", "places of names"),
+    ],
+)
+def test_a_filter_reads_the_parts_that_have_its_value(
+    crowded: Store, name: str, value: str, places: str
+) -> None:
+    """And no others, of which a pack has many."""
+    reader = Watched(crowded)
+    where = {name: value, **TWO_DAYS}
+    found = usage_by(reader, ["agent"], where=where).total.request_count
+    parts = read(reader) - {places}
+    everything = Watched(crowded)
+    usage_by(everything, ["user", "agent"], where=TWO_DAYS)
+
+    assert found == crowded.rows(f"SELECT COUNT(*) FROM calls WHERE {name} = ?", (value,))[0][0]
+    assert places in read(reader)
+    assert 0 < 2 * len(parts) < len(read(everything))
+    assert reader.readings == everything.readings == 0
+
+
+@pytest.mark.parametrize("limit", [1, 7, 40, 99])
+def test_the_costliest_sessions_are_found_by_what_ranks_all(crowded: Store, limit: int) -> None:
+    """Only what is theirs is then read, and nothing of calls."""
+    reader = Watched(crowded)
+    found = usage_by(reader, ["session"], where=TWO_DAYS, limit=limit)
+    with crowded.transaction() as transaction:
+        transaction.run("DELETE FROM packed_calls")
+    whole = usage_by(crowded.of_project(1), ["session"], where=TWO_DAYS)
+
+    assert found.groups == whole.groups[:limit]
+    assert found.total == whole.total
+    assert "ranked" in read(reader)
+    assert reader.readings == 0
+
+
+def test_sessions_that_cost_the_same_are_told_apart_by_calls(
+    crowded: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they are more than are worth to be looked at."""
+    monkeypatch.setattr("agentsight_tokens.backend.analytics.sums._MOST_LEVEL", -1)
+    reader = Watched(crowded)
+
+    assert len(usage_by(reader, ["session"], where=TWO_DAYS, limit=3).groups) == 3
+    assert reader.readings > 0
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "Europe/Berlin"])
+def test_a_zone_reads_a_day_by_quarters(store: Store, zone: str) -> None:
+    """Also one of whole hours, whose sums are in a table that is long; and what it cuts is read."""
+    records = [
+        call(
+            id=str(number),
+            at=DAY_1 + timedelta(hours=number % 36, minutes=number % 20),
+            scope=Scope(user_id=f"u{number}"),
+            model="ab"[number % 2],
+        )
+        for number in range(720)
+    ]
+    keep(store, *records, call(id="later", at=NOW))
+    where = {"since": DAY_1 + timedelta(minutes=7), "until": DAY_1 + timedelta(days=2)}
+
+    def reports(reader: Reader) -> list[UsageReport]:
+        keys = (["day", "model"], ["hour"], ["month", "environment"])
+        return [usage_by(reader, by, where=where, zone=ZoneInfo(zone)) for by in keys]
+
+    expected = reports(store.of_project(1))
+    assert pack_all(store, NOW, fewest=1) == 2
+    reader = Watched(store)
+
+    assert reports(reader) == expected
+    assert read(reader) == {"timed"}
+
+
+def test_the_largest_are_not_looked_for_where_sums_can_shrink(packed: Store) -> None:
+    """A cost below nothing takes from what the costliest row tells."""
+    rows = 60_000
+    found = Gathering(["session_id"], PackedNames(packed.of_project(1), []))
+    costs = numpy.ones(rows, numpy.int64)
+    costs[7] = -1
+    number = SUM_COLUMNS.index("cost_micro_usd")
+    sums = [costs if n == number else None for n in range(len(SUM_COLUMNS))]
+    found.add([numpy.arange(rows) + 1], sums, rows)
+
+    assert found.leading("session_id", ["cost_micro_usd"], 5) is found
+
+
+def test_among_nothing_is_nothing() -> None:
+    """Such as the costliest of no sessions."""
+    assert not is_among(numpy.arange(3), numpy.arange(0)).any()
+
+
+@pytest.mark.parametrize("by", [["session"], ["session", "day"], ["conversation"]])
+def test_texts_of_one_print_are_told_apart(
+    store: Store, monkeypatch: pytest.MonkeyPatch, by: list[str]
+) -> None:
+    """By the calls, which are read then."""
+    for module in ("store.packer", "analytics.packed", "analytics.batch", "analytics.names"):
+        monkeypatch.setattr(f"agentsight_tokens.backend.{module}.print_of", lambda text: 7)
+    records = [
+        call(
+            id=str(number),
+            at=DAY_1 + timedelta(days=number),
+            scope=Scope(conversation_id=f"c{number}", session_id=f"s{number}", user_id="u"),
+        )
+        for number in range(2)
+    ]
+    keep(store, *records)
+    assert pack_all(store, NOW, fewest=1) == 2
+    reader = Watched(store)
+
+    for limit in (None, 5):
+        found = usage_by(reader, by, where={"user_id": "u"}, limit=limit)
+        assert [usage.request_count for _, usage in found.groups] == [1, 1]
+    assert reader.readings > 0
+    assert usage_by(reader, [], where={"session_id": "s1"}).total.request_count == 1
+    page = conversations(reader, where={"user_id": "u", "status": "ok"}, order="costliest")
+    assert {each.conversation_id for each in page.rows} == {"c0", "c1"}
+
+
+def test_conversations_that_are_level_are_looked_for_in_calls(
+    crowded: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they are more than are worth to be looked at."""
+    where = {"status": "ok", **TWO_DAYS}
+    expected = pages_of_conversations(crowded.of_project(1), "costliest", **where)
+    monkeypatch.setattr("agentsight_tokens.backend.analytics.leading._MOST", 0)
+
+    assert pages_of_conversations(crowded.of_project(1), "costliest", **where) == expected
+
+
+@pytest.mark.parametrize(
+    "what", ["rows 0", "places of names", "places of user_id", "names 0", "ranked"]
+)
+@pytest.mark.parametrize("is_made_anew", [True, False])
+def test_packs_that_go_between_two_readings_are_made_up_for(
+    crowded: Store, what: str, is_made_anew: bool
+) -> None:
+    """A part of another making proves nothing, for it may have been cut elsewhere."""
+
+    def drop() -> None:
+        with crowded.transaction() as transaction:
+            transaction.run("DELETE FROM packed_calls")
+        if is_made_anew:
+            pack_all(crowded, NOW, fewest=1)
+
+    class Dropping(ProjectReader):
+        def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+            if what in values:
+                drop()
+            return super().rows(statement, values)
+
+    reader = Dropping(crowded, 1)
+    queries: list[tuple[list[str], dict[str, Any], int | None]] = [
+        (["session"], {"org_id": "o1"}, 3),
+        (["session"], {}, None),
+        (["day"], {"user_id": "u3"}, None),
+        (["day"], {"session_id": "s3"}, None),
+    ]
+    found = [usage_by(reader, by, where=where, limit=limit) for by, where, limit in queries]
+    with crowded.transaction() as transaction:
+        transaction.run("DELETE FROM packed_calls")
+
+    assert found == [
+        usage_by(crowded.of_project(1), by, where=where, limit=limit)
+        for by, where, limit in queries
+    ]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import count
+from math import prod
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from agentsight_tokens.backend.store.pack import REMAINDERS, remainders
+from agentsight_tokens.backend.store.pack import NAMED, RANKING, REMAINDERS, remainders
 from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
+
+from .names import PackedNames
+from .places import Among, is_among
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,13 +29,17 @@ _SPARSE: Final = 4
 """How many times more groups can be than there are make it quicker to sort those that are."""
 _SELECTIVE: Final = 4
 """How many times more rows there are than those asked for make it quicker to pick these out."""
-_MANY: Final = 1_000
-_SAMPLE: Final = 8
-"""Of how many values one that is known tells that others are."""
-_SAMPLE_ROWS: Final = 1_000
-_MOST_ROWS: Final = 1_000_000
-"""That are kept as they came."""
-_MOST_GROUPS: Final = 1_000_000
+_WORTH: Final = 2
+"""How many times fewer rows are worth putting some together."""
+_MOST_LOOSE: Final = 16_000_000
+"""Numbers, in columns of sums, that are kept as they came."""
+_MOST_NUMBERS: Final = 20_000_000
+"""In columns of sums of groups, that memory is a place for."""
+_MANY_ROWS: Final = 50_000
+"""Of which those of the costliest groups are looked for without putting all in order."""
+_BUCKETS: Final = 2**21
+_MOST_LEFT: Final = 3
+"""Micro-USD that are beyond the measure of a row: less than one of each column of rests."""
 
 
 class Group(NamedTuple):
@@ -50,80 +58,91 @@ class _Part(NamedTuple):
     """The number of the value of each key, row by row."""
     sums: Sequence[Integers | None]
     """`remainders` of `SUM_COLUMNS`; one is None where all of it is 0."""
+    rows: int
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the sums are."""
+        return self.rows * sum(column is not None for column in self.sums)
 
 
 class Gathering:
     """
     Groups and their sums, as they come.
 
-    The values of each key are numbered, so that a group is a row of small numbers. Sums are added
-    as packs have them, with remainders in place of some.
+    The values of each key are numbered, so that a group is a row of small numbers; those of
+    `NAMED` keys have their prints for numbers. Sums are added as packs have them, with remainders
+    in place of some.
     """
 
-    def __init__(self, keys: Sequence[str]) -> None:
+    def __init__(self, keys: Sequence[str], names: PackedNames) -> None:
         """
         Begin without a group.
 
         Args:
             keys: The names of the keys.
+            names: What tells the texts of prints.
         """
+        self.names = names
         self._keys = tuple(keys)
         self._ids: list[dict[str | None, int]] = [{} for _ in keys]
-        self._sizes = [0] * len(self._ids)
-        """How many numbers each key's values have been given."""
         self._parts: list[_Part] = []
-        self._rows = 0
-        self._summed_rows = 0
-        """Those that have been put together, one for each group."""
+        self._keys_joined: dict[int, Integers] = {}
+        self._sums_joined: dict[int, Integers | None] = {}
+        """Columns of all parts, of those that have been asked for."""
+        self._kept = 0
+        """Numbers in sums that have been put together, one row for each group."""
+        self._loose = 0
+        """Numbers in sums that came since."""
 
     def ids(self, key: int, values: Sequence[str | None]) -> Integers:
         """Return the numbers of values of a key; new ones are given the next numbers."""
         import numpy
 
-        known, first = self._ids[key], self._sizes[key]
-        # Not of the first ones, which may go on from the pack before.
-        sample = values[len(values) // _SAMPLE :: len(values) // _SAMPLE + 1]
-        if len(values) > _MANY and not any(value in known for value in sample):
-            # Most are new: one that is not leaves a number that nothing has.
-            self._sizes[key] += len(values)
-            return numpy.fromiter(
-                map(known.setdefault, values, count(first)), numpy.int64, len(values)
-            )
+        if self._keys[key] in NAMED:
+            return self.names.prints(values)
+        known = self._ids[key]
         new = dict.fromkeys([value for value in values if value not in known])
-        known.update(zip(new, count(first), strict=False))
-        self._sizes[key] += len(new)
+        known.update(zip(new, count(len(known)), strict=False))
         return numpy.fromiter(map(known.__getitem__, values), numpy.int64, len(values))
 
-    def add(self, groups: Sequence[Integers], sums: Sequence[Integers | None]) -> None:
+    def add(self, groups: Sequence[Integers], sums: Sequence[Integers | None], rows: int) -> None:
         """
         Add rows.
 
         Args:
             groups: The numbers of the values of each key, row by row.
-            sums: `remainders` of `SUM_COLUMNS`, row by row; None for one of which all is 0. The
-                first is not.
+            sums: `remainders` of `SUM_COLUMNS`, row by row; None for one of which all is 0.
+            rows: How many there are, one at least.
         """
-        self._parts.append(_Part(groups, sums))
-        self._rows += _length(self._parts[-1])
-        if self._rows - self._summed_rows > _MOST_ROWS:
-            which, first = self.distinct(self._keys)
-            whole = self._whole()
-            sums = [
-                None if column is None else _summed(column, which, len(first))
-                for column in whole.sums
-            ]
-            self._parts = [_Part([numbers[first] for numbers in whole.groups], sums)]
-            self._rows = self._summed_rows = len(first)
+        part = _Part(groups, sums, rows)
+        if self._is_dense(part):
+            part = _together(part, *self._distinct(part, self._keys))
+        else:
+            part = _of_neighbours(part)
+        self._parts.append(part)
+        self._loose += part.numbers
+        if self._loose > _MOST_LOOSE:
+            every = range(len(SUM_COLUMNS))
+            groups = [self.numbers(key) for key in self._keys]
+            whole = _Part(groups, list(map(self._column, every)), self._rows)
+            self._parts = [_together(whole, *self._distinct(whole, self._keys))]
+            self._loose, self._kept = 0, self._parts[0].numbers
+        self._keys_joined, self._sums_joined = {}, {}
 
     @property
     def is_full(self) -> bool:
         """Whether there are so many groups that memory is no place for them."""
-        return self._summed_rows > _MOST_GROUPS or any(
-            len(known) > _MOST_GROUPS for known in self._ids
-        )
+        return self._kept > _MOST_NUMBERS
 
-    def add_rows(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Add rows of a query: the values of the keys, then `SUM_COLUMNS`."""
+    def add_rows(self, rows: Sequence[Sequence[Any]], among: Among | None = None) -> None:
+        """
+        Add rows of a query: the values of the keys, then `SUM_COLUMNS`.
+
+        Args:
+            rows: The rows.
+            among: Which of them count; all if None.
+        """
         import numpy
 
         if not rows:
@@ -131,12 +150,17 @@ class Gathering:
         columns = list(zip(*rows, strict=True))
         width = len(self._ids)
         groups = [self.ids(key, columns[key]) for key in range(width)]
-        sums = [numpy.array(column, numpy.int64) for column in columns[width:]]
-        self.add(groups, remainders(sums))
+        sums = remainders([numpy.array(column, numpy.int64) for column in columns[width:]])
+        if among is not None:
+            chosen = numpy.flatnonzero(is_among(groups[self._keys.index(among.key)], among.prints))
+            groups, sums = ([each[chosen] for each in columns] for columns in (groups, sums))
+            if not len(chosen):
+                return
+        self.add(groups, sums, len(sums[0]))
 
     def total(self) -> tuple[int, ...]:
         """Return the sum of all groups."""
-        columns = self._whole().sums
+        columns = map(self._column, range(len(SUM_COLUMNS)))
         total = [0 if each is None else int(each.sum(dtype="int64")) for each in columns]
         for number, parts in REMAINDERS.items():
             total[number] += sum(total[part] for part in parts)
@@ -149,6 +173,9 @@ class Gathering:
         Args:
             by: Some of the keys.
             limit: How many are asked for: those that cost the most, and as much.
+
+        Raises:
+            UntoldError: If packs do not tell the names.
         """
         import numpy
 
@@ -160,10 +187,7 @@ class Gathering:
             micro, rest = (self.summed(name, which, len(first)) for name in _COST)
             cost = micro + rest // _MICRO
             chosen = numpy.flatnonzero(cost >= numpy.partition(cost, -limit)[-limit])
-        values = [
-            list(map(self.names(key).__getitem__, self.numbers(key)[first[chosen]].tolist()))
-            for key in by
-        ]
+        values = [self.texts(key, self.numbers(key)[first[chosen]]) for key in by]
         names: Iterable[tuple[str | None, ...]] = (
             zip(*values, strict=True) if values else [()] * len(chosen)
         )
@@ -178,34 +202,86 @@ class Gathering:
         sums = zip(*(column[chosen].tolist() for column in columns), strict=True)
         return [Group(key, row) for key, row in zip(names, sums, strict=True)]
 
-    def distinct(self, by: Iterable[str]) -> tuple[Integers, Integers]:
-        """Return of each row the number of its group by some keys, and of each group a row."""
+    def costliest(self, limit: int) -> Integers:
+        """Return the prints of the groups that cost the most, and as much; of the one key, in their order."""
         import numpy
 
-        joint, size = numpy.zeros(self._rows, numpy.int64), 1
-        for key in by:
-            values = self._sizes[self._keys.index(key)]
-            joint = joint * values + self.numbers(key)
-            size *= values
-        if size > _SPARSE * len(joint):
-            _, rows, which = numpy.unique(joint, return_index=True, return_inverse=True)
-            return which, rows
-        row_of = numpy.full(size, -1, numpy.int64)
-        row_of[joint] = numpy.arange(len(joint))
-        is_there = row_of >= 0
-        return (numpy.cumsum(is_there) - 1)[joint], row_of[is_there]
+        [key] = self._keys
+        source = self.leading(key, _COST, limit)
+        which, first = source.distinct([key])
+        prints = source.numbers(key)[first]
+        if limit >= len(first):
+            return numpy.sort(prints)
+        micro, rest, tokens, embedded, calls = (
+            source.summed(name, which, len(first)) for name in RANKING
+        )
+        measures = (micro + rest // _MICRO, rest % _MICRO, tokens + embedded, calls)
+        last = numpy.lexsort(measures[::-1])[-limit]
+        is_ahead, is_level = numpy.zeros(len(first), bool), numpy.ones(len(first), bool)
+        for measure in measures:
+            is_ahead |= is_level & (measure > measure[last])
+            is_level &= measure == measure[last]
+        return numpy.sort(prints[is_ahead | is_level])
 
-    def names(self, key: str) -> list[str | None]:
-        """Return the values of a key, of which rows have the numbers."""
-        number = self._keys.index(key)
-        names: list[str | None] = [None] * self._sizes[number]
-        for name, place in self._ids[number].items():
-            names[place] = name
-        return names
+    def leading(self, key: str, columns: Sequence[str], limit: int) -> Gathering:
+        """
+        Return the rows among which are all of those that have the most of something.
+
+        Each row is put into a bucket by the last bits of its print, and with it all of its
+        value's. No value has more than its bucket, and so many have as much as the largest rows.
+
+        Args:
+            key: One of `NAMED`.
+            columns: The sum, or the micro-USD and the rest of a cost.
+            limit: How many values there are to be at least.
+        """
+        import numpy
+
+        rows = self._rows
+        if rows < max(_MANY_ROWS, 2 * _SELECTIVE * limit):
+            return self
+        measure = numpy.concatenate([_measure(part, columns) for part in self._parts])
+        prints = self.numbers(key)
+        if measure.min() < 0 or int(measure.max()) * rows >= _EXACT:
+            return self
+        largest = numpy.argpartition(measure, -_SELECTIVE * limit)[-_SELECTIVE * limit :]
+        if len(numpy.unique(prints[largest])) < limit:
+            return self
+        buckets = prints & (_BUCKETS - 1)
+        most = numpy.bincount(buckets, measure, _BUCKETS)
+        # What is left of each number that was divided adds up, too.
+        most += _MOST_LEFT * numpy.bincount(buckets, None, _BUCKETS)
+        return self._of_rows(numpy.flatnonzero(most[buckets] >= measure[largest].min()))
+
+    def distinct(self, by: Sequence[str]) -> tuple[Integers, Integers]:
+        """Return of each row the number of its group by some keys, and of each group a row."""
+        return self._distinct(_Part([self.numbers(key) for key in self._keys], [], self._rows), by)
+
+    def texts(self, key: str, numbers: Integers) -> list[str | None]:
+        """
+        Return values of a key, of which rows have the numbers.
+
+        Raises:
+            UntoldError: If packs do not tell.
+        """
+        if key in NAMED:
+            return self.names.texts(numbers)
+        known = self.values(key)
+        return [known[number] for number in numbers.tolist()]
+
+    def values(self, key: str) -> list[str | None]:
+        """Return the values of a key that is not `NAMED`, of which rows have the numbers."""
+        return list(self._ids[self._keys.index(key)])
 
     def numbers(self, key: str) -> Integers:
         """Return the numbers of a key's values, row by row."""
-        return self._whole().groups[self._keys.index(key)]
+        import numpy
+
+        place = self._keys.index(key)
+        if place not in self._keys_joined:
+            each = [part.groups[place] for part in self._parts] or [numpy.zeros(0, numpy.int64)]
+            self._keys_joined[place] = each[0] if len(each) == 1 else numpy.concatenate(each)
+        return self._keys_joined[place]
 
     def summed(self, name: str, which: Integers, groups: int) -> Integers:
         """
@@ -234,46 +310,109 @@ class Gathering:
         """Return the sum of a column, as it was added, for each group."""
         import numpy
 
-        column = self._whole().sums[number]
+        column = self._column(number)
         if column is None:
             return numpy.zeros(groups, numpy.int64)
         return _summed(column, which, groups)
 
-    def _whole(self) -> _Part:
-        """Return all rows, which are one part from then on."""
+    @property
+    def _rows(self) -> int:
+        return sum(part.rows for part in self._parts)
+
+    def _column(self, number: int) -> Integers | None:
+        """Return a column of sums as it was added; None if all of it is 0."""
         import numpy
 
-        if len(self._parts) != 1:
-            groups = [
-                numpy.concatenate(
-                    [numpy.zeros(0, numpy.int64), *(part.groups[key] for part in self._parts)]
-                )
-                for key in range(len(self._ids))
-            ]
-            lengths = list(map(_length, self._parts))
-            sums: list[Integers | None] = []
-            for number in range(len(SUM_COLUMNS)):
-                columns = [part.sums[number] for part in self._parts]
-                if all(column is None for column in columns):
-                    sums.append(None)
-                else:
-                    sums.append(numpy.concatenate(list(map(_or_zeros, columns, lengths))))
-            self._parts = [_Part(groups, sums)]
-        return self._parts[0]
+        if number not in self._sums_joined:
+            each = [part.sums[number] for part in self._parts]
+            if all(column is None for column in each):
+                self._sums_joined[number] = None
+            elif len(each) == 1:
+                self._sums_joined[number] = each[0]
+            else:
+                rows = [part.rows for part in self._parts]
+                self._sums_joined[number] = numpy.concatenate(list(map(_or_zeros, each, rows)))
+        return self._sums_joined[number]
 
     def _of_rows(self, rows: Integers) -> Gathering:
-        """Return another one of some rows."""
-        found = Gathering(self._keys)
-        found._ids, found._sizes = self._ids, self._sizes
-        whole = self._whole()
-        sums = [None if column is None else column[rows] for column in whole.sums]
-        found.add([numbers[rows] for numbers in whole.groups], sums)
+        """Return another one of some rows, which are in their order."""
+        import numpy
+
+        found = Gathering(self._keys, self.names)
+        found._ids = self._ids
+        ends = numpy.cumsum([part.rows for part in self._parts])
+        for part, last, some in zip(
+            self._parts, ends, numpy.split(rows, numpy.searchsorted(rows, ends)), strict=False
+        ):
+            if len(some):
+                found._parts.append(_picked(part, some - (last - part.rows)))
         return found
 
+    def _is_dense(self, part: _Part) -> bool:
+        """Return whether there cannot be many more groups than rows, so that none are sorted."""
+        sizes = map(len, self._ids)
+        return not set(self._keys) & set(NAMED) and prod(sizes) <= _SPARSE * part.rows
 
-def _length(part: _Part) -> int:
-    calls = part.sums[0]
-    return 0 if calls is None else len(calls)
+    def _distinct(self, part: _Part, by: Sequence[str]) -> tuple[Integers, Integers]:
+        import numpy
+
+        joint, size = numpy.zeros(part.rows, numpy.int64), 1
+        for key in by:
+            number = self._keys.index(key)
+            numbers, values = part.groups[number], len(self._ids[number])
+            if key in NAMED:
+                found, first, numbers = numpy.unique(
+                    numbers, return_index=True, return_inverse=True
+                )
+                if len(by) == 1:
+                    return numbers, first
+                values = len(found)
+            joint = joint * values + numbers
+            size *= values
+        if size > _SPARSE * len(joint):
+            _, rows, which = numpy.unique(joint, return_index=True, return_inverse=True)
+            return which, rows
+        row_of = numpy.full(size, -1, numpy.int64)
+        row_of[joint] = numpy.arange(len(joint))
+        is_there = row_of >= 0
+        return (numpy.cumsum(is_there) - 1)[joint], row_of[is_there]
+
+
+def _picked(part: _Part, rows: Integers) -> _Part:
+    sums = [None if column is None else column[rows] for column in part.sums]
+    return _Part([numbers[rows] for numbers in part.groups], sums, len(rows))
+
+
+def _measure(part: _Part, columns: Sequence[str]) -> Integers:
+    """Return the whole sum of some columns, of which one may be a rest of micro-USD, row by row."""
+    import numpy
+
+    found = numpy.zeros(part.rows, numpy.int64)
+    for name in columns:
+        number = SUM_COLUMNS.index(name)
+        for column in (part.sums[each] for each in (number, *REMAINDERS.get(number, ()))):
+            if column is not None:
+                found += column // _MICRO if name == _COST[1] else column
+    return found
+
+
+def _of_neighbours(part: _Part) -> _Part:
+    """Return rows of which those next to one another are one if they are of one group."""
+    import numpy
+
+    is_first = numpy.zeros(part.rows, bool)
+    is_first[0] = True
+    for numbers in part.groups:
+        is_first[1:] |= numbers[1:] != numbers[:-1]
+    return _together(part, numpy.cumsum(is_first) - 1, numpy.flatnonzero(is_first))
+
+
+def _together(part: _Part, which: Integers, first: Integers) -> _Part:
+    """Return rows with one for each group, if they are much fewer."""
+    if _WORTH * len(first) > part.rows:
+        return part
+    sums = [None if column is None else _summed(column, which, len(first)) for column in part.sums]
+    return _Part([numbers[first] for numbers in part.groups], sums, len(first))
 
 
 def _or_zeros(column: Integers | None, length: int) -> Integers:
@@ -282,19 +421,12 @@ def _or_zeros(column: Integers | None, length: int) -> Integers:
     return numpy.zeros(length, numpy.int8) if column is None else column
 
 
-def _is_rising(numbers: Integers) -> bool:
-    return bool((numbers[1:] >= numbers[:-1]).all())
-
-
 def _summed(column: Integers, which: Integers, groups: int) -> Integers:
     import numpy
 
     largest = 2 ** (8 * column.itemsize - 1)
     if largest * len(column) >= _EXACT:
         largest = max(-int(column.min()), int(column.max()))
-    if _is_rising(which[:_SAMPLE_ROWS]) and _is_rising(which):  # as packs follow one another
-        firsts = numpy.searchsorted(which, numpy.arange(groups))
-        return numpy.add.reduceat(column, firsts, dtype=numpy.int64)
     if largest * len(column) < _EXACT:
         return numpy.bincount(which, column, groups).astype(numpy.int64)
     sums = numpy.zeros(groups, numpy.int64)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from agentsight_tokens.backend.store import Reader
+from agentsight_tokens.backend.store.pack import print_of
 
+from .gathering import Gathering
+from .names import UntoldError
 from .sums import gathered
 
 __all__ = ["leading_conversations"]
@@ -43,25 +46,34 @@ def leading_conversations(
     Returns:
         None if packs do not tell, or not enough.
     """
+    columns = {"cost_micro_usd": _COST, "total_tokens": ("total_tokens",)}.get(measure or "", ())
+    try:
+        found = gathered(reader, ("conversation_id", "hour"), where, columns)
+        return None if found is None else _leading(found, columns, after, limit)
+    except UntoldError:
+        return None
+
+
+def _leading(
+    found: Gathering, columns: Sequence[str], after: tuple[int, ...] | None, limit: int
+) -> list[str] | None:
     import numpy
 
-    columns = {"cost_micro_usd": _COST, "total_tokens": ("total_tokens",)}.get(measure or "", ())
-    found = gathered(reader, ("conversation_id", "hour"), where, columns)
-    if found is None:
-        return None
+    if columns and after is None:
+        # Calls without a conversation may be among those that lead.
+        found = found.leading("conversation_id", columns, limit + 1)
     which, first = found.distinct(["conversation_id"])
     values = numpy.zeros(len(first), numpy.int64)
     for name in columns:
         values += found.summed(name, which, len(first)) // (_MICRO if name == _COST[1] else 1)
-    hours = found.names("hour")
+    hours = found.values("hour")
     in_order = sorted(name or "" for name in hours)
     rank_of = {name: rank for rank, name in enumerate(in_order)}
     ranks = numpy.array([rank_of[name or ""] for name in hours], numpy.int64)
     last = numpy.zeros(len(first), numpy.int64)
     numpy.maximum.at(last, which, ranks[found.numbers("hour")])
-    names = found.names("conversation_id")
-    numbers = found.numbers("conversation_id")[first]
-    chosen = numpy.array([bool(name) for name in names], bool)[numbers]
+    prints = found.numbers("conversation_id")[first]
+    chosen = prints != print_of(None)
     if after is not None:
         *of_measure, at = after
         value = of_measure[0] if of_measure else 0
@@ -79,7 +91,7 @@ def leading_conversations(
         rows = rows[is_within]
     if len(rows) > _MOST:
         return None
-    return [names[number] or "" for number in numbers[rows].tolist()]
+    return [name or "" for name in found.texts("conversation_id", prints[rows])]
 
 
 def _hour_of(at: int) -> str:

@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, timedelta
-from functools import lru_cache
-from itertools import chain, groupby
-from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
+import operator
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.backend.store.pack import (
-    LEAN_DIMENSIONS,
-    QUARTER,
-    QUARTERS,
-    REMAINDERS,
-    Column,
+    FORMS,
+    NAMED,
+    PLACES,
+    ROWS_A_PART,
+    Form,
+    Part,
+    part_name,
+    print_of,
 )
-from agentsight_tokens.backend.store.packs import Pack, columns_of
-from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
+from agentsight_tokens.backend.store.packs import Pack, stored
 
+from .batch import Batch, labels, within
 from .dimensions import PERIODS
 from .gathering import Gathering
+from .names import PackedNames
+from .places import Among, parts_with, places_of, together
 from .plan import Query, Range
-from .zones import Segment, offset_text
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Integers = npt.NDArray[np.signedinteger[Any]]
 
 __all__ = ["gather"]
 
 _ROWS_AT_ONCE: Final = 200_000
 """Of packs, that are in memory together."""
 
-_DAY_SECONDS: Final = 86_400
-_HOUR_SECONDS: Final = 3_600
-_MICRO: Final = 1_000_000
-
 
 def gather(
-    reader: Reader, query: Query, span: Range, packs: Sequence[Pack], gathering: Gathering
+    reader: Reader,
+    query: Query,
+    span: Range,
+    packs: Sequence[Pack],
+    gathering: Gathering,
+    among: Among | None = None,
 ) -> list[Range] | None:
     """
     Add up what packs know of a time; return the times that they do not, or None if it is too much.
@@ -54,165 +49,107 @@ def gather(
         span: The time.
         packs: That are true, in the order of time.
         gathering: Where it is added up.
+        among: What selects calls beside the query.
+
+    Raises:
+        UntoldError: If packs do not tell which conversation or session is asked for.
     """
-    keys = (key for key in query.keys if key not in PERIODS)
-    parts = (REMAINDERS.get(SUM_COLUMNS.index(name), ()) for name in query.columns)
-    sums = [*query.columns, *(SUM_COLUMNS[part] for part in chain.from_iterable(parts))]
-    names = list(dict.fromkeys([QUARTERS, *keys, *query.filters, SUM_COLUMNS[0], *sums]))
-    left, since = [], span.since
-    for part in _parts([_leanest(query, pack, span) for pack in packs]):
-        found = columns_of(reader, part, names)
-        for pack in part:
-            if pack.start not in found:  # it was dropped just now
-                continue
-            first = pack.start if since is None else max(since, pack.start)
-            end = pack.end if span.until is None else min(span.until, pack.end)
-            first, end = first + -first % QUARTER, end - end % QUARTER
-            if first >= end:
-                continue
-            _add(query, pack, found[pack.start], Range(first, end), gathering)
-            if since is None or since < first:
-                left.append(Range(since, first))
-            since = end
+    known: list[Pack] = []
+    for batch in _batches(reader, query, span, packs, gathering.names, among):
+        known += batch.packs
+        batch.add_to(gathering)
         if gathering.is_full:
             return None
+    for name in NAMED:
+        if (value := query.filters.get(name)) is not None:
+            gathering.names.check(value)
+    left, since = [], span.since
+    for pack in sorted(known, key=lambda pack: pack.start):
+        first, end = within(pack, span)
+        if since is None or since < first:
+            left.append(Range(since, first))
+        since = end
     if since is None or span.until is None or since < span.until:
         left.append(Range(since, span.until))
     return left
 
 
-def _parts(packs: Sequence[Pack]) -> Iterator[list[Pack]]:
-    """Cut packs into so many as are in memory together, of one period and form each."""
-    for _, group in groupby(packs, key=lambda pack: (pack.period, pack.is_lean)):
-        part: list[Pack] = []
-        rows = 0
-        for pack in group:
-            if part and rows + pack.rows > _ROWS_AT_ONCE:
-                yield part
-                part, rows = [], 0
-            part.append(pack)
-            rows += pack.rows
-        yield part
+def _batches(  # what is read of whom
+    reader: Reader,
+    query: Query,
+    span: Range,
+    packs: Sequence[Pack],
+    names: PackedNames,
+    among: Among | None,
+) -> Iterator[Batch]:
+    """Read the parts of packs that have what is asked for, so many as are in memory together."""
+    of_forms: dict[Form | None, list[Pack]] = {}
+    for pack in packs:
+        if operator.lt(*within(pack, span)):
+            of_forms.setdefault(_form(query, pack, span), []).append(pack)
+    for form, of_form in of_forms.items():
+        for some in together(of_form):
+            if form is not None:
+                parts = {pack: [form.name] for pack in some}
+                rows = [pack.head.forms[form.name] for pack in some]
+            else:
+                numbers = _parts(reader, query, some, names, among)
+                parts = {pack: list(map(part_name, each)) for pack, each in numbers.items()}
+                rows = [len(each) * ROWS_A_PART for each in numbers.values()]
+            for few in _cut(list(parts), rows):
+                found = stored(reader, Part, {pack: parts[pack] for pack in few})
+                yield Batch(query, span, form, found, among)
 
 
-def _leanest(query: Query, pack: Pack, span: Range) -> Pack:
-    """Return a pack in its lean form if that has all that is asked for."""
-    is_cut = (span.since or pack.start) > pack.start or (span.until or pack.end) < pack.end
+def _parts(
+    reader: Reader, query: Query, packs: Sequence[Pack], names: PackedNames, among: Among | None
+) -> dict[Pack, list[int]]:
+    """Return the numbers of the parts that may have what is asked for; packs that are gone not."""
+    import numpy
+
+    if among is not None:
+        return names.parts_with(packs, among.prints)
+    for place, of_place in PLACES.items():
+        values = [query.filters[name] for name in of_place if name in query.filters]
+        if values:
+            prints = numpy.array([print_of(values[0])], numpy.int64)
+            if of_place == NAMED:
+                return names.parts_with(packs, prints)
+            return parts_with(places_of(reader, packs, place), prints)
+    return {pack: list(range(pack.head.parts)) for pack in packs}
+
+
+def _cut(packs: Sequence[Pack], rows: Sequence[int]) -> Iterator[list[Pack]]:
+    """Cut packs into so many as are in memory together."""
+    some: list[Pack] = []
+    total = 0
+    for pack, count in zip(packs, rows, strict=True):
+        if some and total + count > _ROWS_AT_ONCE:
+            yield some
+            some, total = [], 0
+        some.append(pack)
+        total += count
+    if some:
+        yield some
+
+
+def _form(query: Query, pack: Pack, span: Range) -> Form | None:
+    """Return the form of a pack that has all that is asked for, if there is one."""
     names = {*query.keys, *query.filters} - set(PERIODS)
-    if not pack.lean_rows or is_cut or not names <= set(LEAN_DIMENSIONS):
-        return pack
-    for key in set(query.keys) & set(PERIODS):
-        if key == "hour" or len(set(_labels(query.segments, key, pack))) > 1:
-            return pack
-    return pack.lean
+    for form in FORMS:
+        if (
+            form.name in pack.head.forms
+            and names <= set(form.dimensions)
+            and set(query.columns) <= set(form.sums)
+            and (form.has_quarters or _is_one(query, pack, span))
+        ):
+            return form
+    return None
 
 
-def _add(
-    query: Query, pack: Pack, columns: Mapping[str, Column], span: Range, gathering: Gathering
-) -> None:
-    """Add the rows of a pack that are in a span and that the filter selects."""
-    import numpy
-
-    chosen = _chosen(query, pack, columns)
-    quarters = columns[QUARTERS].array(pack.rows) if QUARTERS in columns else chosen * 0
-    if span != (pack.start, pack.end):
-        first, end = ((bound or 0) - pack.start for bound in span)
-        chosen &= (quarters >= first // QUARTER) & (quarters < end // QUARTER)
-    rows = numpy.flatnonzero(chosen)
-    if not len(rows):
-        return
-    # Where all are chosen nothing need be picked out.
-    picked = slice(None) if len(rows) == len(quarters) else rows
-    groups = []
-    for number, key in enumerate(query.keys):
-        if key in PERIODS:
-            ids = gathering.ids(number, _labels(query.segments, key, pack))[quarters[picked]]
-        elif key in columns:
-            ids = _ids_of(columns[key], columns[key].array(pack.rows)[picked], number, gathering)
-        else:
-            ids = numpy.full(len(rows), gathering.ids(number, [None])[0])
-        groups.append(ids)
-    gathering.add(
-        groups,
-        [
-            columns[name].array(pack.rows)[picked] if name in columns else None
-            for name in SUM_COLUMNS
-        ],
-    )
-
-
-def _chosen(query: Query, pack: Pack, columns: Mapping[str, Column]) -> npt.NDArray[np.bool_]:
-    """Return of each row of a pack whether the filter selects it."""
-    import numpy
-
-    chosen = numpy.ones(pack.rows, bool)
-    for name, value in query.filters.items():
-        if name not in columns:
-            return numpy.zeros(pack.rows, bool)
-        chosen &= _selected(name, columns[name], value, pack.rows)
-    return chosen
-
-
-def _ids_of(column: Column, codes: Integers, number: int, gathering: Gathering) -> Integers:
-    """Return the numbers of the texts that some codes stand for."""
-    import numpy
-
-    texts = column.texts
-    used = numpy.bincount(codes, minlength=len(texts)).astype(bool)
-    if used.all():
-        return gathering.ids(number, texts)[codes]
-    found = numpy.flatnonzero(used)
-    ids = numpy.zeros(len(texts), numpy.int64)
-    ids[found] = gathering.ids(number, [texts[code] for code in found.tolist()])
-    return ids[codes]
-
-
-def _labels(segments: Sequence[Segment], key: str, pack: Pack) -> list[str]:
-    """Return the name of the period in which each quarter of a pack begins."""
-    unit = _HOUR_SECONDS if key == "hour" else _DAY_SECONDS
-    names: list[str] = []
-    for until, offset in segments:
-        first = pack.start + len(names) * QUARTER
-        end = pack.end if until is None else min(until, pack.end)
-        seconds = offset // timedelta(seconds=1)
-        while first < end:
-            number, rest = divmod(first // _MICRO + seconds, unit)
-            quarters = min((unit - rest) * _MICRO, end - first) // QUARTER
-            names += [_label(key, number, offset)] * quarters
-            first += quarters * QUARTER
-    return names
-
-
-def _selected(name: str, column: Column, value: Any, rows: int) -> npt.NDArray[np.bool_]:
-    """Return of each row whether its value of a dimension is selected."""
-    import numpy
-
-    codes: Integers = column.array(rows)
-    if name != "tags":
-        code = column.texts.index(value) if value in column.texts else -1
-        is_selected: npt.NDArray[np.bool_] = codes == code
-        return is_selected
-    tags = {value} if isinstance(value, str) else set(value)
-    has_tags = [
-        text is not None and tags <= set(msgspec.json.decode(text, type=list[str]))
-        for text in column.texts
-    ]
-    selected: npt.NDArray[np.bool_] = numpy.array(has_tags, bool)
-    return selected[codes]
-
-
-def _label(key: str, number: int, offset: timedelta) -> str:
-    """Return the name of a local hour or of the period of a local day, counted from 1970."""
-    if key == "hour":
-        day, hour = divmod(number, 24)
-        return f"{_day('day', day)}T{hour:02}:00{offset_text(offset)}"
-    return _day(key, number)
-
-
-@lru_cache(maxsize=4096)
-def _day(key: str, number: int) -> str:
-    """Return the name of the period in which a day lies, counted from 1970."""
-    day = date(1970, 1, 1) + timedelta(days=number)
-    if key == "week":
-        return f"{day - timedelta(days=day.weekday())}"
-    return f"{day}"[: {"day": 10, "month": 7, "year": 4}[key]]
+def _is_one(query: Query, pack: Pack, span: Range) -> bool:
+    """Return whether all of a pack is asked for, and in one period."""
+    if within(pack, span) != (pack.start, pack.end):
+        return False
+    periods = set(query.keys) & set(PERIODS)
+    return all(len(set(labels(query.segments, key, pack))) == 1 for key in periods)

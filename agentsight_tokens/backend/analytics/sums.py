@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timezone, tzinfo
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.backend.store.dialect import Dialect
+from agentsight_tokens.backend.store.pack import NAMED, RANKING
 from agentsight_tokens.backend.store.packs import true_packs
 from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 from agentsight_tokens.calls import SUMMARY_COLUMNS
@@ -16,7 +18,9 @@ from agentsight_tokens.calls import SUMMARY_COLUMNS
 from .dimensions import PERIODS, key_of
 from .filters import condition_of
 from .gathering import Gathering, Group
+from .names import PackedNames, UntoldError
 from .packed import gather
+from .places import Among
 from .plan import Part, Piece, Query, can_be_packed, part_of, pieces_of
 from .zones import offsets
 
@@ -26,11 +30,8 @@ __all__ = ["Group", "Sums", "gathered", "sums_by", "sums_over_time"]
 _HAS_NUMPY: Final = find_spec("numpy") is not None
 """Where the server is installed it is there; without it, packs are left and calls are read."""
 
-_ORDERING: Final = (
-    *("cost_micro_usd", "cost_rest_pico_usd"),
-    *("total_tokens", "embedding_tokens", "calls"),
-)
-"""The sums by which the costliest groups are found."""
+_MOST_LEVEL: Final = 5_000
+"""Conversations or sessions that cost as much as one another, beyond which none are told apart."""
 
 
 class Sums(NamedTuple):
@@ -74,9 +75,19 @@ def sums_by(
     pieces = pieces_of(reader, query)
     if not pieces:
         return Sums(query.keys, [], (0,) * len(SUM_COLUMNS))
-    gathering = _gathered(reader, query, pieces)
-    if gathering is not None:
-        return _of(gathering, query.keys, limit)
+    try:
+        if limit is not None and len(query.keys) == 1 and query.keys[0] in NAMED:
+            found = _of_the_costliest(reader, query, pieces, limit)
+        else:
+            gathering = _gathered(reader, query, pieces)
+            found = None if gathering is None else _of(gathering, query.keys, limit)
+    except UntoldError:
+        found = None
+    return found or _asked(reader, query, pieces, limit)
+
+
+def _asked(reader: Reader, query: Query, pieces: Sequence[Piece], limit: int | None) -> Sums:
+    """Return what the database adds up."""
     if limit is not None and len(query.keys) == 1 and not query.is_by_time:
         statement, values = _of_the_first(reader, query, pieces, limit)
     else:
@@ -119,7 +130,8 @@ def sums_over_time(
     [key] = query.keys
     pieces = pieces_of(reader, query)
     split = _query(reader, [step, key], where, zone)._replace(columns=SUMMARY_COLUMNS)
-    gathering = _gathered(reader, split, pieces)
+    # Conversations and sessions are found without adding up each by the time.
+    gathering = None if key in NAMED else _gathered(reader, split, pieces)
     if gathering is None:
         found = sums_by(reader, [key], where=where, zone=zone, limit=limit)
         is_split = key not in PERIODS and len(found.groups) <= most
@@ -159,7 +171,9 @@ def _query(
     return Query(keys, asked, segments)
 
 
-def _gathered(reader: Reader, query: Query, pieces: Sequence[Piece]) -> Gathering | None:
+def _gathered(
+    reader: Reader, query: Query, pieces: Sequence[Piece], among: Among | None = None
+) -> Gathering | None:
     """Put together what packs know, and the rest; None where no pack helps, or it is too much."""
     packs = [
         true_packs(reader, *piece.span) if _HAS_NUMPY and can_be_packed(query, piece) else []
@@ -167,17 +181,41 @@ def _gathered(reader: Reader, query: Query, pieces: Sequence[Piece]) -> Gatherin
     ]
     if not any(packs):
         return None
-    found = Gathering(query.keys)
+    found = Gathering(query.keys, PackedNames(reader, list(chain.from_iterable(packs))))
     for piece, packs_of_piece in zip(pieces, packs, strict=True):
         rest = [piece]
         if packs_of_piece:
-            left = gather(reader, query, piece.span, packs_of_piece, found)
+            try:
+                left = gather(reader, query, piece.span, packs_of_piece, found, among)
+            except UntoldError:
+                return None
             if left is None:
                 return None
-            rest = [Piece(None, span) for span in left]
+            rest = [piece._replace(span=span) for span in left]
         for each in rest:
-            found.add_rows(reader.rows(*part_of(reader, query, each)))
+            found.add_rows(reader.rows(*part_of(reader, query, each)), among)
     return found
+
+
+def _of_the_costliest(
+    reader: Reader, query: Query, pieces: Sequence[Piece], limit: int
+) -> Sums | None:
+    """
+    Return the sums of the costliest conversations or sessions, of which there are many.
+
+    Which they are is found by what orders them; of theirs alone all sums are then added up.
+    """
+    ranked = _gathered(reader, query._replace(columns=RANKING), pieces)
+    if ranked is None:
+        return None
+    prints = ranked.costliest(limit)
+    if len(prints) > limit + _MOST_LEVEL:
+        return None
+    found = _gathered(reader, query, pieces, Among(query.keys[0], prints))
+    if found is None:
+        return None
+    total = sums_by(reader, (), where=query.where, columns=query.columns).total
+    return _of(found, query.keys, limit)._replace(total=total)
 
 
 def _of(gathering: Gathering, keys: Sequence[str], limit: int | None) -> Sums:
@@ -217,13 +255,13 @@ def _of_the_first(
     Who they are is found by what orders them, which is a part of the sums, and only theirs are
     then added up; the total is asked for by itself.
     """
-    ranked = [part_of(reader, query, piece, _ORDERING) for piece in pieces]
+    ranked = [part_of(reader, query, piece, RANKING) for piece in pieces]
     among = "SELECT COALESCE(key_0, '') FROM ranks"
     chosen = [part_of(reader, query, piece, among=among) for piece in pieces]
     all_of_them = query._replace(keys=())
     whole = [part_of(reader, all_of_them, piece) for piece in pieces_of(reader, all_of_them)]
     order = ", ".join(_order(reader.dialect, ["key_0"], is_by_time=False))
-    first = _together(["key_0"], ranked, _ORDERING)
+    first = _together(["key_0"], ranked, RANKING)
     statement = (
         "WITH ranks AS MATERIALIZED "  # noqa: S608  # our own names
         f"(SELECT key_0 FROM ({first}) AS found ORDER BY {order} LIMIT ?) "

@@ -2,19 +2,23 @@
 The pack: the calls of a day or an hour of one project, column by column, to be added up quickly.
 
 Calls that are alike in every dimension, in their tags and in the quarter of an hour are one row
-of it. Each column is stored by itself, so that a query reads the few that it asks for; sums that
-are mostly the sum of others only tell the difference. A pack is true as long as its sums are those
-of its time to which every call is added as it comes: what takes calls need not know of packs.
+of it. Rows of one organisation, user, session and conversation are next to one another, and so
+many rows are a part that is stored by itself: what asks for one user reads the parts that have
+it. Beside them a pack has forms: the same calls by a few dimensions, in fewer rows.
+
+A pack is true as long as its sums are those of its time to which every call is added as it comes:
+what takes calls need not know of packs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from .rollup import SUM_COLUMNS
+from .rollup import HOURLY_KEY, SUM_COLUMNS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,16 +27,26 @@ if TYPE_CHECKING:
     Integers = npt.NDArray[np.int64]
 
 __all__ = [
+    "FORMS",
     "HEAD_NAME",
-    "LEAN",
-    "LEAN_DIMENSIONS",
+    "NAMED",
     "PACKED_DIMENSIONS",
+    "PACK_COLUMNS",
+    "PLACES",
     "QUARTER",
     "QUARTERS",
+    "RANKING",
     "REMAINDERS",
+    "ROWS_A_PART",
     "Column",
+    "Form",
     "Head",
-    "Packer",
+    "Names",
+    "Part",
+    "Places",
+    "names_name",
+    "part_name",
+    "print_of",
     "proof_of",
     "remainders",
 ]
@@ -63,18 +77,59 @@ PACKED_DIMENSIONS: Final[tuple[str, ...]] = (
 )
 """The columns of calls by which a pack can be filtered and grouped; `tags` is their JSON."""
 
-LEAN_DIMENSIONS: Final[tuple[str, ...]] = (
-    "agent",
-    "feature",
-    *PACKED_DIMENSIONS[PACKED_DIMENSIONS.index("tags") + 1 :],
-)
-"""Those of few values: a day has few rows of them, which is the lean form of its pack."""
+PACK_COLUMNS: Final = (QUARTERS, *PACKED_DIMENSIONS, *SUM_COLUMNS)
+"""What a part has."""
 
-LEAN: Final = "lean "
-"""What the names of columns in the lean form begin with."""
+_PLACE_OF: Final = {name: number for number, name in enumerate(PACK_COLUMNS)}
+
+NAMED: Final[tuple[str, ...]] = ("conversation_id", "session_id")
+"""
+Those of which nearly every value is another text.
+
+Rows have the prints of the texts, which are compared and put in order much faster than texts; the
+texts are read of what is shown. A session is mostly a conversation: they share their texts.
+"""
+
+PLACES: Final[dict[str, tuple[str, ...]]] = {
+    "places of names": NAMED,
+    "places of user_id": ("user_id",),
+    "places of org_id": ("org_id",),
+}
+"""What tells which parts have a value of a dimension: its name, and of which; the fewest calls first."""
+
+ROWS_A_PART: Final = 1_024
 
 HEAD_NAME: Final = ""
-"""The name under which the head of a pack is stored, beside its columns."""
+"""The name under which the head of a pack is stored, beside its parts."""
+
+RANKING: Final = (
+    *("cost_micro_usd", "cost_rest_pico_usd"),
+    *("total_tokens", "embedding_tokens", "calls"),
+)
+"""The sums by which the costliest groups are found."""
+
+
+_OF_MANY: Final = {"conversation_id", "session_id", "user_id", "org_id", "tags"}
+
+
+class Form(NamedTuple):
+    """The calls of a pack by some dimensions only."""
+
+    name: str
+    dimensions: tuple[str, ...]
+    has_quarters: bool = False
+    sums: tuple[str, ...] = SUM_COLUMNS
+    """That it has."""
+    gain: int = 4
+    """How many times fewer rows than the pack's own are worth it."""
+
+
+FORMS: Final[tuple[Form, ...]] = (
+    Form("lean", tuple(name for name in PACKED_DIMENSIONS if name not in _OF_MANY)),
+    Form("timed", HOURLY_KEY[2:], has_quarters=True),
+    Form("ranked", ("session_id",), sums=RANKING, gain=1),
+)
+"""Those of few values, those of the tables of sums by the hour, and what ranks all sessions."""
 
 REMAINDERS: Final = {
     SUM_COLUMNS.index(name): tuple(map(SUM_COLUMNS.index, parts))
@@ -90,21 +145,15 @@ The sums of which a pack has what others are not: mostly nothing.
 Money is carried from one half to the other, so that both are nothing where the whole is.
 """
 
-_FORMAT: Final = 3
-_LEAN: Final = 4
-"""How many times fewer rows are worth a lean form."""
+_FORMAT: Final = 4
 _MICRO: Final = 1_000_000
 _COST, _REST = (SUM_COLUMNS.index(name) for name in ("cost_micro_usd", "cost_rest_pico_usd"))
-_SPARSE: Final = 4
-"""Of how many numbers one is not 0 where only those are stored that are not."""
-
-_CODES: Final = ("<u1", "<u2", "<u4")
 _PLACE: Final = "<u4"
-_NUMBERS: Final = ("<i1", "<i2", "<i4", "<i8")
 _MONEY: Final = tuple(
     (SUM_COLUMNS.index(f"{name}_micro_usd"), SUM_COLUMNS.index(f"{name}_rest_pico_usd"))
     for name in ("cost", "prompt_cost", "completion_cost")
 )
+_NOWHERE: Final = memoryview(b"")
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
@@ -117,21 +166,19 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     rows: int = 0
     proof: tuple[int, ...] = ()
     """`proof_of` its sums; nothing as long as it is being packed."""
-    lean_rows: int = 0
-    """Of the lean form; 0 without one."""
+    parts: int = 0
+    forms: dict[str, int] = {}
+    """How many rows each of its forms has, by its name."""
 
 
-_NOWHERE: Final = memoryview(b"")
-
-
-class Column(msgspec.Struct, frozen=True, array_like=True):
-    """A column of a pack; one that is not there is 0, or None, in every row."""
+class Column(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Some rows of a column."""
 
     kind: str
     """The type of the numbers, as NumPy writes it."""
     numbers: memoryview
     texts: tuple[str | None, ...] = ()
-    """What the numbers stand for, in a dimension."""
+    """What the numbers stand for, in a dimension that is not `NAMED`."""
     places: memoryview = _NOWHERE
     """Where the numbers are that are not 0, if only those are here."""
 
@@ -139,83 +186,71 @@ class Column(msgspec.Struct, frozen=True, array_like=True):
         """Return the numbers of so many rows."""
         import numpy
 
-        numbers = numpy.frombuffer(self.numbers, dtype=self.kind)
+        numbers = numpy.frombuffer(self.numbers, self.kind)
         if len(numbers) == rows:
             return numbers
         found = numpy.zeros(rows, self.kind)
-        found[numpy.frombuffer(self.places, dtype=_PLACE)] = numbers
+        found[numpy.frombuffer(self.places, _PLACE)] = numbers
         return found
 
 
-class Packer:
-    """Puts rows into a pack."""
+class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Some rows of a pack, or a form of it."""
 
-    def __init__(self) -> None:
-        self._quarters: list[Integers] = []
-        self._codes: list[list[Integers]] = [[] for _ in PACKED_DIMENSIONS]
-        self._texts: list[dict[str | None, int]] = [{} for _ in PACKED_DIMENSIONS]
-        self._sums: list[list[Integers]] = [[] for _ in SUM_COLUMNS]
-        self.rows = 0
-        self._totals = [0] * len(SUM_COLUMNS)
+    mark: str
+    """The one of the head."""
+    rows: int
+    columns: tuple[msgspec.Raw, ...]
+    """Those of `PACK_COLUMNS`, of which few are asked for."""
+    prints: memoryview = _NOWHERE
+    """Of the texts that the numbers of `NAMED` columns stand for, as `<i8`."""
 
-    def add(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Add rows: the quarter, `PACKED_DIMENSIONS`, `SUM_COLUMNS`."""
-        import numpy
+    def column(self, name: str) -> Column | None:
+        """Return a column; None for one that is 0, or None, in every row."""
+        return _column.decode(self.columns[_PLACE_OF[name]])
 
-        if not rows:
-            return
-        quarters, *columns = zip(*rows, strict=True)
-        self._quarters.append(numpy.array(quarters, numpy.int64))
-        for codes, texts, column in zip(self._codes, self._texts, columns, strict=False):
-            found = [texts.setdefault(text, len(texts)) for text in column]
-            codes.append(numpy.array(found, numpy.int64))
-        for number, column in enumerate(columns[len(PACKED_DIMENSIONS) :]):
-            self._sums[number].append(numpy.array(column, numpy.int64))
-            self._totals[number] += sum(column)
-        self.rows += len(rows)
 
-    @property
-    def proof(self) -> tuple[int, ...]:
-        """What proves that nothing has changed since."""
-        return proof_of(self._totals)
+_column: Final[msgspec.msgpack.Decoder[Column | None]] = msgspec.msgpack.Decoder(Column | None)
 
-    def columns(self) -> Mapping[str, Column]:
-        """Return the columns that say anything."""
-        import numpy
 
-        found = {QUARTERS: _column(numpy.concatenate(self._quarters))}
-        for name, codes, texts in zip(PACKED_DIMENSIONS, self._codes, self._texts, strict=True):
-            if texts.keys() != {None}:
-                found[name] = _column(numpy.concatenate(codes), texts)
-        sums = remainders([numpy.concatenate(parts) for parts in self._sums])
-        for name, numbers in zip(SUM_COLUMNS, sums, strict=True):
-            if numbers.any():
-                found[name] = _column(numbers)
-        return found
+class Names(msgspec.Struct, frozen=True, array_like=True):
+    """The texts of the `NAMED` columns of a part, in the order of its prints."""
 
-    def lean_columns(self) -> tuple[int, Mapping[str, Column]]:
-        """Return how many rows the lean form has, and its columns; none if it were not much less."""
-        import numpy
+    mark: str
+    prints: memoryview
+    texts: tuple[str | None, ...]
 
-        first = which = numpy.zeros(self.rows, numpy.int64)
-        all_codes = dict(zip(PACKED_DIMENSIONS, map(numpy.concatenate, self._codes), strict=True))
-        for name in LEAN_DIMENSIONS:
-            joint = which * (int(all_codes[name].max()) + 1) + all_codes[name]
-            _, first, which = numpy.unique(joint, return_index=True, return_inverse=True)
-        if len(first) * _LEAN > self.rows:
-            return 0, {}
-        found = {}
-        for name in LEAN_DIMENSIONS:
-            texts = self._texts[PACKED_DIMENSIONS.index(name)]
-            if texts.keys() != {None}:
-                found[LEAN + name] = _column(all_codes[name][first], texts)
-        sums = remainders([numpy.concatenate(parts) for parts in self._sums])
-        for name, numbers in zip(SUM_COLUMNS, sums, strict=True):
-            added = numpy.zeros(len(first), numpy.int64)
-            numpy.add.at(added, which, numbers)
-            if added.any():
-                found[LEAN + name] = _column(added)
-        return len(first), found
+
+class Places(msgspec.Struct, frozen=True, array_like=True):
+    """Which parts of a pack have a value of a dimension."""
+
+    mark: str
+    ends: memoryview
+    """Of the values' prints the last 32 bits, in their order, as `<u4`."""
+    parts: memoryview
+    """The number of the part of each, as `<u2`."""
+
+
+def part_name(number: int) -> str:
+    """Return the name under which a part is stored."""
+    return f"rows {number}"
+
+
+def names_name(number: int) -> str:
+    """Return the name under which the texts of a part are stored."""
+    return f"names {number}"
+
+
+def print_of(text: str | None) -> int:
+    """
+    Return a number for a text: 64 bits of its hash; 0 for None.
+
+    Different texts have different ones nearly always, which is to be seen to by comparing texts.
+    """
+    if text is None:
+        return 0
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True) or 1
 
 
 def proof_of(sums: Sequence[int]) -> tuple[int, ...]:
@@ -235,19 +270,3 @@ def remainders(sums: Sequence[Integers]) -> list[Integers]:
         found[number] = sums[number] - sum(sums[part] for part in parts)
     found[_COST], found[_REST] = found[_COST] + found[_REST] // _MICRO, found[_REST] % _MICRO
     return found
-
-
-def _column(numbers: Integers, texts: Iterable[str | None] = ()) -> Column:
-    """Return numbers in as few bytes as they take."""
-    import numpy
-
-    kinds = _CODES if texts else _NUMBERS
-    kind = next(each for each in kinds if numpy.array_equal(numbers.astype(each), numbers))
-    if texts or _SPARSE * numpy.count_nonzero(numbers) > len(numbers):
-        return Column(kind, memoryview(numbers.astype(kind).tobytes()), tuple(texts))
-    places = numpy.flatnonzero(numbers)
-    return Column(
-        kind,
-        memoryview(numbers[places].astype(kind).tobytes()),
-        places=memoryview(places.astype(_PLACE).tobytes()),
-    )

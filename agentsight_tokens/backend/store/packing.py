@@ -21,7 +21,8 @@ import msgspec
 from agentsight_tokens.calls import microseconds
 
 from .base import Reader, Store, Transaction
-from .pack import HEAD_NAME, PACKED_DIMENSIONS, QUARTER, Head, Packer
+from .pack import HEAD_NAME, PACKED_DIMENSIONS, QUARTER, Head
+from .packer import Packer
 from .packs import DROP, LENGTHS, PackPeriod, heads_of, proofs_of
 from .repeating import Repeating
 from .rollup import DAY, HOUR, sums_of_calls
@@ -150,21 +151,15 @@ def pack(store: Store, span: Span) -> bool:
             transaction.run(store.dialect.turn_of_packing)
         _write(transaction, span, {HEAD_NAME: begun})
     packer = _packer(store.of_project(span.project_id), span)
-    head, columns = begun, {}
-    if packer.rows:
-        lean_rows, lean = packer.lean_columns() if span.period == "day" else (0, {})
-        columns = {**packer.columns(), **lean}
-        head = msgspec.structs.replace(
-            begun, rows=packer.rows, proof=packer.proof, lean_rows=lean_rows
-        )
+    parts = packer.pack(begun) if packer.rows else {}
     with store.transaction() as transaction:
         found = transaction.rows(_HEAD, span.key)
         if not found or msgspec.msgpack.decode(found[0][0], type=Head).mark != begun.mark:
             return False
-        if not packer.rows:
+        if not parts:
             transaction.run(DROP, span.key)
             return False
-        _write(transaction, span, {HEAD_NAME: head, **columns})
+        _write(transaction, span, parts)
         if span.period == "day":
             transaction.run(_DROP_HOURS, (span.project_id, span.start, span.start + DAY))
     return True

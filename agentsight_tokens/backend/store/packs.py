@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
 from .base import Reader, Transaction
-from .pack import HEAD_NAME, LEAN, Column, Head, proof_of
+from .pack import HEAD_NAME, Head, Names, Part, Places, proof_of
 from .rollup import DAY, HOUR, HOURLY_DIMENSION, SUM_COLUMNS
 
 __all__ = [
@@ -16,10 +18,10 @@ __all__ = [
     "LENGTHS",
     "Pack",
     "PackPeriod",
-    "columns_of",
     "drop_packs",
     "heads_of",
     "proofs_of",
+    "stored",
     "true_packs",
 ]
 
@@ -31,25 +33,19 @@ LENGTHS: Final[Mapping[PackPeriod, int]] = {"day": DAY, "hour": HOUR}
 DROP: Final = "DELETE FROM packed_calls WHERE project_id = ? AND period = ? AND start = ?"
 """The statement that drops a pack."""
 
+_Stored = TypeVar("_Stored", Names, Part, Places)
+
 _head: Final = msgspec.msgpack.Decoder(Head)
-_column: Final = msgspec.msgpack.Decoder(Column)
 _PROVEN: Final = ", ".join(f"CAST(SUM({name}) AS BIGINT)" for name in SUM_COLUMNS[:11])
 
 
-class Pack(NamedTuple):
+@dataclass(frozen=True, eq=False, slots=True)
+class Pack:
     """A pack that is true, and which time it is of."""
 
     period: PackPeriod
     start: int
-    rows: int
-    lean_rows: int = 0
-    is_lean: bool = False
-    """Whether it is read in its lean form."""
-
-    @property
-    def lean(self) -> Pack:
-        """The same in its lean form."""
-        return self._replace(rows=self.lean_rows, is_lean=True)
+    head: Head
 
     @property
     def end(self) -> int:
@@ -78,7 +74,7 @@ def true_packs(reader: Reader, since: int | None, until: int | None) -> list[Pac
         for start in starts:
             head = heads[period, start]
             if head.proof == proofs.get(start) and start - start % DAY not in days:
-                found.append(Pack(period, start, head.rows, head.lean_rows))
+                found.append(Pack(period, start, head))
     return sorted(found, key=lambda pack: pack.start)
 
 
@@ -111,30 +107,37 @@ def proofs_of(
     return {start: proof_of(sums) for start, *sums in rows}
 
 
-def columns_of(
-    reader: Reader, packs: Sequence[Pack], names: Sequence[str]
-) -> dict[int, dict[str, Column]]:
+def stored(
+    reader: Reader, kind: type[_Stored], names: Mapping[Pack, Sequence[str]]
+) -> dict[Pack, list[_Stored]]:
     """
-    Return columns of packs, by the start of each.
+    Return what is stored of packs, in the order of its names.
 
-    One that is no longer there has none; one that has been made anew is as true.
+    A pack of which not all is there, or which has been made anew, is left out.
 
     Args:
         reader: The project.
-        packs: Of one period and form, one after the other.
-        names: The columns.
+        kind: What is stored under these names.
+        names: The names, by packs of one period.
     """
-    form = LEAN if packs[0].is_lean else ""
+    wanted: list[tuple[int, str]] = [
+        (pack.start, name) for pack, each in names.items() for name in each
+    ]
+    if not wanted:
+        return {pack: [] for pack in names}
     rows = reader.rows(
-        "SELECT start, name, data FROM packed_calls "  # noqa: S608  # our own names
-        f"WHERE period = ? AND start >= ? AND start <= ? AND name IN ({', '.join('?' * len(names))})",
-        (packs[0].period, packs[0].start, packs[-1].start, *(form + name for name in names)),
+        "SELECT start, name, data FROM packed_calls WHERE period = ? "  # noqa: S608  # our own names
+        f"AND (start, name) IN (VALUES {', '.join(['(?, ?)'] * len(wanted))})",
+        [next(iter(names)).period, *chain.from_iterable(wanted)],
     )
-    found: dict[int, dict[str, Column]] = {pack.start: {} for pack in packs}
-    for start, name, data in rows:
-        if start in found:
-            found[start][name[len(form) :]] = _column.decode(data)
-    return {start: columns for start, columns in found.items() if columns}
+    decoder = msgspec.msgpack.Decoder(kind)
+    known = {(start, name): decoder.decode(data) for start, name, data in rows}
+    found: dict[Pack, list[_Stored]] = {}
+    for pack, each in names.items():
+        parts = [known[pack.start, name] for name in each if (pack.start, name) in known]
+        if len(parts) == len(each) and {part.mark for part in parts} <= {pack.head.mark}:
+            found[pack] = parts
+    return found
 
 
 def drop_packs(transaction: Transaction, project_id: int, times: set[int]) -> None:

@@ -1,0 +1,271 @@
+"""A batch: rows of several packs next to one another, column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Sized
+from datetime import date, timedelta
+from functools import lru_cache
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from agentsight_tokens.backend.store.pack import (
+    NAMED,
+    QUARTER,
+    QUARTERS,
+    REMAINDERS,
+    Column,
+    Form,
+    Part,
+    print_of,
+)
+from agentsight_tokens.backend.store.packs import Pack
+from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
+
+from .dimensions import PERIODS
+from .gathering import Gathering
+from .places import Among, is_among
+from .plan import Query, Range
+from .zones import Segment, offset_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Integers = npt.NDArray[np.signedinteger[Any]]
+
+__all__ = ["Batch", "labels", "within"]
+
+_DAY_SECONDS: Final = 86_400
+_HOUR_SECONDS: Final = 3_600
+_MICRO: Final = 1_000_000
+
+
+class Batch:
+    """Parts of packs, all of one period and form, whose rows are next to one another."""
+
+    def __init__(
+        self,
+        query: Query,
+        span: Range,
+        form: Form | None,
+        parts: Mapping[Pack, Sequence[Part]],
+        among: Among | None,
+    ) -> None:
+        import numpy
+
+        self.packs = list(parts)
+        self._query = query
+        self._span = span
+        self._form = form
+        self._among = among
+        self._parts = [part for each in parts.values() for part in each]
+        self._lengths = numpy.array([part.rows for part in self._parts], numpy.int64)
+        self._rows = int(self._lengths.sum())
+        self._parts_of = [len(each) for each in parts.values()]
+        self._columns: dict[str, list[Column | None]] = {}
+
+    def add_to(self, gathering: Gathering) -> None:
+        """Add the rows that are selected."""
+        import numpy
+
+        if not self._rows:
+            return
+        chosen = self._chosen()
+        # Where all are chosen nothing need be picked out.
+        picked: Any = slice(None)
+        rows = self._rows
+        if chosen is not None and not chosen.all():
+            picked = numpy.flatnonzero(chosen)
+            rows = len(picked)
+        if not rows:
+            return
+        groups = [
+            self._periods(number, key, gathering)[picked]
+            if key in PERIODS
+            else self._ids(number, key, picked, gathering)
+            for number, key in enumerate(self._query.keys)
+        ]
+        asked = _with_parts(self._query.columns)
+        sums = [self._numbers(name) if name in asked else None for name in SUM_COLUMNS]
+        gathering.add(groups, [None if each is None else each[picked] for each in sums], rows)
+
+    def _column(self, name: str) -> list[Column | None]:
+        """Return a column, part by part."""
+        if name not in self._columns:
+            self._columns[name] = [part.column(name) for part in self._parts]
+        return self._columns[name]
+
+    def _numbers(self, name: str) -> Integers | None:
+        """Return the numbers of a column, row by row; None where no part has it."""
+        import numpy
+
+        columns = self._column(name)
+        if not any(columns):
+            return None
+        found: Integers = numpy.concatenate(
+            [
+                numpy.zeros(part.rows, numpy.uint8) if column is None else column.array(part.rows)
+                for part, column in zip(self._parts, columns, strict=True)
+            ]
+        )
+        return found
+
+    def _codes(self, name: str) -> Integers:
+        """Return the numbers of a column, row by row, 0 where a part does not have it."""
+        import numpy
+
+        numbers = self._numbers(name)
+        return numpy.zeros(self._rows, numpy.int64) if numbers is None else numbers
+
+    def _each(self, numbers: Sequence[int]) -> Integers:
+        """Return a number of each part, row by row."""
+        import numpy
+
+        return numpy.repeat(numpy.array(numbers, numpy.int64), self._lengths)
+
+    def _each_pack(self, numbers: Sequence[int]) -> Integers:
+        """Return a number of each pack, row by row."""
+        import numpy
+
+        return self._each(numpy.repeat(numbers, self._parts_of).tolist())
+
+    def _chosen(self) -> npt.NDArray[np.bool_] | None:
+        """Return of each row whether it is selected; None if all are."""
+        import numpy
+
+        found = [self._selected(name, value) for name, value in self._query.filters.items()]
+        if self._among is not None:
+            found.append(is_among(self._prints(self._among.key), self._among.prints))
+        spans = [within(pack, self._span) for pack in self.packs]
+        begins = [pack.start for pack in self.packs]
+        if spans != [(pack.start, pack.end) for pack in self.packs]:
+            first, end = (
+                self._each_pack(
+                    [
+                        (span[side] - start) // QUARTER
+                        for span, start in zip(spans, begins, strict=True)
+                    ]
+                )
+                for side in (0, 1)
+            )
+            quarters = self._codes(QUARTERS)
+            found.append((quarters >= first) & (quarters < end))
+        if not found:
+            return None
+        chosen: npt.NDArray[np.bool_] = numpy.logical_and.reduce(found)
+        return chosen
+
+    def _selected(self, name: str, value: Any) -> npt.NDArray[np.bool_]:
+        """Return of each row whether its value of a dimension is selected."""
+        import numpy
+
+        found: npt.NDArray[np.bool_]
+        if name in NAMED:
+            found = self._prints(name) == print_of(value)
+            return found
+        texts = self._texts(name)
+        if name != "tags":
+            wanted = [each.index(value) if value in each else -1 for each in texts]
+            found = self._codes(name) == self._each(wanted)
+            return found
+        tags = {value} if isinstance(value, str) else set(value)
+        has_tags = [
+            text is not None and tags <= set(msgspec.json.decode(text, type=list[str]))
+            for text in chain.from_iterable(texts)
+        ]
+        found = numpy.array(has_tags, bool)[self._codes(name) + self._each(_begins(texts))]
+        return found
+
+    def _texts(self, name: str) -> list[tuple[str | None, ...]]:
+        """Return what the codes of a column stand for, part by part."""
+        return [(None,) if column is None else column.texts for column in self._column(name)]
+
+    def _prints(self, name: str) -> Integers:
+        """Return the print of the value of one of `NAMED`, row by row."""
+        import numpy
+
+        prints = [
+            numpy.zeros(1, "<i8") if column is None else numpy.frombuffer(part.prints, "<i8")
+            for part, column in zip(self._parts, self._column(name), strict=True)
+        ]
+        found: Integers = numpy.concatenate(prints)[self._codes(name) + self._each(_begins(prints))]
+        return found
+
+    def _ids(self, number: int, key: str, picked: Any, gathering: Gathering) -> Integers:
+        """Return the number of the value of a key in the gathering, row by row."""
+        import numpy
+
+        found: Integers
+        if key in NAMED:
+            found = self._prints(key)[picked]
+            return found
+        of_parts = self._texts(key)
+        texts = list(chain.from_iterable(of_parts))
+        codes = (self._codes(key) + self._each(_begins(of_parts)))[picked]
+        used = numpy.flatnonzero(numpy.bincount(codes, minlength=len(texts)))
+        ids = numpy.zeros(len(texts), numpy.int64)
+        ids[used] = gathering.ids(number, [texts[code] for code in used.tolist()])
+        found = ids[codes]
+        return found
+
+    def _periods(self, number: int, key: str, gathering: Gathering) -> Integers:
+        """Return the number of the period in the gathering, row by row."""
+        names = [labels(self._query.segments, key, pack) for pack in self.packs]
+        if self._form is not None and not self._form.has_quarters:
+            return self._each_pack(gathering.ids(number, [each[0] for each in names]).tolist())
+        ids = gathering.ids(number, list(chain.from_iterable(names)))
+        found: Integers = ids[self._codes(QUARTERS) + self._each_pack(_begins(names))]
+        return found
+
+
+def _with_parts(columns: Sequence[str]) -> set[str]:
+    """Return sums, and those that have what `REMAINDERS` have not."""
+    parts = (REMAINDERS.get(SUM_COLUMNS.index(name), ()) for name in columns)
+    return {*columns, *(SUM_COLUMNS[part] for part in chain.from_iterable(parts))}
+
+
+def _begins(lists: Sequence[Sized]) -> list[int]:
+    """Return where each of some lists begins when they are one."""
+    return list(accumulate(map(len, lists[:-1]), initial=0)) if lists else []
+
+
+def within(pack: Pack, span: Range) -> tuple[int, int]:
+    """Return the whole quarters of a pack in a span: the first one, and where the last one ends."""
+    first = pack.start if span.since is None else max(span.since, pack.start)
+    end = pack.end if span.until is None else min(span.until, pack.end)
+    return first + -first % QUARTER, end - end % QUARTER
+
+
+def labels(segments: Sequence[Segment], key: str, pack: Pack) -> list[str]:
+    """Return the name of the period in which each quarter of a pack begins."""
+    unit = _HOUR_SECONDS if key == "hour" else _DAY_SECONDS
+    names: list[str] = []
+    for until, offset in segments:
+        first = pack.start + len(names) * QUARTER
+        end = pack.end if until is None else min(until, pack.end)
+        seconds = offset // timedelta(seconds=1)
+        while first < end:
+            number, rest = divmod(first // _MICRO + seconds, unit)
+            quarters = min((unit - rest) * _MICRO, end - first) // QUARTER
+            names += [_label(key, number, offset)] * quarters
+            first += quarters * QUARTER
+    return names
+
+
+def _label(key: str, number: int, offset: timedelta) -> str:
+    """Return the name of a local hour or of the period of a local day, counted from 1970."""
+    if key == "hour":
+        day, hour = divmod(number, 24)
+        return f"{_day('day', day)}T{hour:02}:00{offset_text(offset)}"
+    return _day(key, number)
+
+
+@lru_cache(maxsize=4096)
+def _day(key: str, number: int) -> str:
+    """Return the name of the period in which a day lies, counted from 1970."""
+    day = date(1970, 1, 1) + timedelta(days=number)
+    if key == "week":
+        return f"{day - timedelta(days=day.weekday())}"
+    return f"{day}"[: {"day": 10, "month": 7, "year": 4}[key]]

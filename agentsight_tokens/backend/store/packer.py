@@ -1,0 +1,265 @@
+"""The packer: puts rows of calls into the parts and the forms of a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from .pack import (
+    FORMS,
+    HEAD_NAME,
+    NAMED,
+    PACK_COLUMNS,
+    PACKED_DIMENSIONS,
+    PLACES,
+    QUARTERS,
+    REMAINDERS,
+    ROWS_A_PART,
+    Column,
+    Form,
+    Head,
+    Names,
+    Part,
+    Places,
+    names_name,
+    part_name,
+    print_of,
+    proof_of,
+    remainders,
+)
+from .rollup import SUM_COLUMNS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Integers = npt.NDArray[np.int64]
+
+__all__ = ["Packer"]
+
+_SORTED_BY: Final = ("conversation_id", "session_id", "user_id", "org_id")
+"""From the last one that counts to the first."""
+
+_MICRO: Final = 1_000_000
+_COST, _REST = "cost_micro_usd", "cost_rest_pico_usd"
+_SPARSE: Final = 4
+"""Of how many numbers one is not 0 where only those are stored that are not."""
+
+_CODES: Final = ("<u1", "<u2", "<u4")
+_PLACE: Final = "<u4"
+_NUMBERS: Final = ("<i1", "<i2", "<i4", "<i8")
+
+
+class Packer:
+    """Puts rows into a pack."""
+
+    def __init__(self) -> None:
+        self._quarters: list[Integers] = []
+        self._codes: dict[str, list[Integers]] = {name: [] for name in PACKED_DIMENSIONS}
+        shared: dict[str | None, int] = {}
+        self._texts: dict[str, dict[str | None, int]] = {
+            name: shared if name in NAMED else {} for name in PACKED_DIMENSIONS
+        }
+        self._sums: list[list[Integers]] = [[] for _ in SUM_COLUMNS]
+        self.rows = 0
+        self._totals = [0] * len(SUM_COLUMNS)
+
+    def add(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Add rows: the quarter, `PACKED_DIMENSIONS`, `SUM_COLUMNS`."""
+        import numpy
+
+        if not rows:
+            return
+        quarters, *columns = zip(*rows, strict=True)
+        self._quarters.append(numpy.array(quarters, numpy.int64))
+        for name, column in zip(PACKED_DIMENSIONS, columns, strict=False):
+            texts = self._texts[name]
+            found = [texts.setdefault(text, len(texts)) for text in column]
+            self._codes[name].append(numpy.array(found, numpy.int64))
+        for number, column in enumerate(columns[len(PACKED_DIMENSIONS) :]):
+            self._sums[number].append(numpy.array(column, numpy.int64))
+            self._totals[number] += sum(column)
+        self.rows += len(rows)
+
+    @property
+    def proof(self) -> tuple[int, ...]:
+        """What proves that nothing has changed since."""
+        return proof_of(self._totals)
+
+    def pack(self, begun: Head) -> dict[str, Any]:
+        """
+        Return what a pack of at least one row consists of, by the names under which it is stored.
+
+        Args:
+            begun: The head that it has while it is packed.
+        """
+        import numpy
+
+        mark = begun.mark
+        rows = _Rows(
+            numpy.concatenate(self._quarters),
+            {name: numpy.concatenate(codes) for name, codes in self._codes.items()},
+            dict(
+                zip(SUM_COLUMNS, remainders(list(map(numpy.concatenate, self._sums))), strict=True)
+            ),
+        )
+        values = {name: _Values(list(texts)) for name, texts in self._texts.items()}
+        values.update(dict.fromkeys(NAMED, values[NAMED[0]]))
+        found: dict[str, Any] = {}
+        order = numpy.lexsort([values[name].ranks()[rows.codes[name]] for name in _SORTED_BY])
+        parts = [rows.at(order[n : n + ROWS_A_PART]) for n in range(0, self.rows, ROWS_A_PART)]
+        for number, part in enumerate(parts):
+            found[part_name(number)] = part.stored(values, mark)
+            found[names_name(number)] = part.names(values, mark)
+        for place, names in PLACES.items():
+            found[place] = _places(parts, names, values[names[0]], mark)
+        forms = {}
+        for form in FORMS:
+            few = rows.of(form)
+            if form.gain * len(few.quarters) <= self.rows:
+                forms[form.name] = len(few.quarters)
+                found[form.name] = few.stored(values, mark)
+        head = msgspec.structs.replace(
+            begun, rows=self.rows, proof=self.proof, parts=len(parts), forms=forms
+        )
+        return {HEAD_NAME: head, **found}
+
+
+class _Values:
+    """The values of a dimension, of which rows have the numbers."""
+
+    def __init__(self, texts: list[str | None]) -> None:
+        self.texts = texts
+
+    @cached_property
+    def prints(self) -> Integers:
+        """The print of each."""
+        import numpy
+
+        return numpy.fromiter(map(print_of, self.texts), numpy.int64, len(self.texts))
+
+    def ranks(self) -> Integers:
+        """Return the place of each in their order."""
+        import numpy
+
+        in_order = sorted(range(len(self.texts)), key=lambda code: self.texts[code] or "")
+        ranks = numpy.empty(len(in_order), numpy.int64)
+        ranks[in_order] = numpy.arange(len(in_order))
+        return ranks
+
+
+class _Rows(NamedTuple):
+    """Some rows, column by column."""
+
+    quarters: Integers
+    codes: Mapping[str, Integers]
+    sums: Mapping[str, Integers]
+    """With remainders in place of those of `REMAINDERS`."""
+
+    def at(self, which: Integers) -> _Rows:
+        """Return the rows at some places."""
+        return _Rows(
+            self.quarters[which],
+            {name: codes[which] for name, codes in self.codes.items()},
+            {name: numbers[which] for name, numbers in self.sums.items()},
+        )
+
+    def of(self, form: Form) -> _Rows:
+        """Return the rows of a form, which are those of a pack by some dimensions."""
+        import numpy
+
+        keys = [self.codes[name] for name in form.dimensions]
+        if form.has_quarters:
+            keys.append(self.quarters)
+        first = which = numpy.zeros(len(self.quarters), numpy.int64)
+        for key in keys:
+            _, first, which = numpy.unique(
+                which * (int(key.max()) + 1) + key, return_index=True, return_inverse=True
+            )
+        sums = {}
+        for name in form.sums:
+            sums[name] = numpy.zeros(len(first), numpy.int64)
+            for part in (name, *_parts_beyond(name, form)):
+                numpy.add.at(sums[name], which, self.sums[part])
+        sums[_COST] += sums[_REST] // _MICRO
+        sums[_REST] %= _MICRO
+        quarters = self.quarters[first] if form.has_quarters else numpy.zeros_like(first)
+        return _Rows(quarters, {name: self.codes[name][first] for name in form.dimensions}, sums)
+
+    def stored(self, values: Mapping[str, _Values], mark: str) -> Part:
+        """Return the rows as they are stored."""
+        import numpy
+
+        columns = {QUARTERS: _column(self.quarters, _CODES)}
+        for name, codes in self.codes.items():
+            used, found = numpy.unique(codes, return_inverse=True)
+            texts = [values[name].texts[code] for code in used.tolist()]
+            if texts == [None]:
+                continue
+            if name in NAMED:
+                columns[name] = _column(numpy.searchsorted(self._named(), codes), _CODES)
+            else:
+                columns[name] = _column(found, _CODES, texts)
+        for name, numbers in self.sums.items():
+            if numbers.any():
+                columns[name] = _column(numbers, _NUMBERS)
+        prints = values[NAMED[0]].prints[self._named()]
+        return Part(
+            mark,
+            len(self.quarters),
+            tuple(msgspec.Raw(msgspec.msgpack.encode(columns.get(name))) for name in PACK_COLUMNS),
+            _bytes(prints, "<i8"),
+        )
+
+    def names(self, values: Mapping[str, _Values], mark: str) -> Names:
+        """Return the texts of `NAMED` columns."""
+        texts, prints = values[NAMED[0]].texts, values[NAMED[0]].prints
+        used = self._named()
+        return Names(
+            mark, _bytes(prints[used], "<i8"), tuple(texts[code] for code in used.tolist())
+        )
+
+    def _named(self) -> Integers:
+        """Return the codes in `NAMED` columns, in their order."""
+        import numpy
+
+        nothing = numpy.zeros(0, numpy.int64)
+        return numpy.unique(numpy.concatenate([self.codes.get(name, nothing) for name in NAMED]))
+
+
+def _parts_beyond(name: str, form: Form) -> tuple[str, ...]:
+    """Return the sums that a sum is the remainder of and a form does not have."""
+    parts = (SUM_COLUMNS[part] for part in REMAINDERS.get(SUM_COLUMNS.index(name), ()))
+    return tuple(part for part in parts if part not in form.sums)
+
+
+def _places(parts: Sequence[_Rows], names: Sequence[str], values: _Values, mark: str) -> Places:
+    """Return which parts have a value in one of some columns."""
+    import numpy
+
+    ends, numbers = [], []
+    for number, part in enumerate(parts):
+        used = numpy.unique(numpy.concatenate([part.codes[name] for name in names]))
+        ends.append(values.prints[used].astype("<u4"))
+        numbers.append(numpy.full(len(used), number, numpy.int64))
+    found, in_parts = numpy.concatenate(ends), numpy.concatenate(numbers)
+    order = numpy.argsort(found, kind="stable")
+    return Places(mark, _bytes(found[order], "<u4"), _bytes(in_parts[order], "<u2"))
+
+
+def _column(numbers: Integers, kinds: Sequence[str], texts: Iterable[str | None] = ()) -> Column:
+    """Return numbers in as few bytes as they take."""
+    import numpy
+
+    kind = next(each for each in kinds if numpy.array_equal(numbers.astype(each), numbers))
+    if kinds == _CODES or _SPARSE * numpy.count_nonzero(numbers) > len(numbers):
+        return Column(kind, _bytes(numbers, kind), tuple(texts))
+    places = numpy.flatnonzero(numbers)
+    return Column(kind, _bytes(numbers[places], kind), places=_bytes(places, _PLACE))
+
+
+def _bytes(numbers: Integers, kind: str) -> memoryview:
+    return memoryview(numbers.astype(kind).tobytes())
