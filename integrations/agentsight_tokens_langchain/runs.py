@@ -105,10 +105,9 @@ class OpenRuns:
 
     def close(self, run_id: UUID) -> Run | None:
         """Note an end, and return the run; None if it is not open."""
-        key = getattr(run_id, "int", run_id)
-        run = self.by_key.pop(key, None)
+        run = self.by_key.pop(getattr(run_id, "int", run_id), None)
         if run is not None:
-            self._ended.append(key)
+            self._ended.append(run.key)
         return run
 
     def ends_again(self, run_id: UUID) -> bool:
