@@ -11,8 +11,10 @@ from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.errors import StorageError, UnstorableError
 
 from .call_row import CallRow
+from .rollup import HOUR
+from .tally import Group, Tally
 
-__all__ = ["Batch", "GroupCommit"]
+__all__ = ["Batch", "GroupCommit", "batch_of", "tally_of"]
 
 _MOST_CALLS: Final = 10_000
 """Of one commit, unless a single batch has more."""
@@ -25,8 +27,40 @@ class Batch(NamedTuple):
     cycles: Sequence[Cycle]
     calls: Sequence[CallRow] = ()
     """Those of the cycles, made ready before it is their turn."""
+    groups: Sequence[Group] = ()
+    """What they add up to, as long as all of them count."""
     lines: Sequence[bytes] = ()
-    """The same as PostgreSQL takes them, if it does."""
+    """They themselves as PostgreSQL takes them, if it does."""
+
+
+def batch_of(
+    project_id: int,
+    cycles: Sequence[Cycle],
+    calls: Sequence[CallRow],
+    lines: Sequence[bytes] = (),
+) -> Batch:
+    """Return cycles as they are committed, made ready while others' commits wait for the disk."""
+    tally = Tally()
+    tally.add(calls)
+    return Batch(project_id, cycles, calls, tally.groups, lines)
+
+
+def tally_of(batches: Sequence[Batch], rows: Sequence[CallRow], *, step: int = HOUR) -> Tally:
+    """
+    Return what is added to the tables of sums.
+
+    Args:
+        batches: Those of a commit.
+        rows: The calls that count: those of the batches that were not there.
+        step: See `Tally`.
+    """
+    tally = Tally(step=step)
+    if step == HOUR and len(rows) == sum(len(batch.calls) for batch in batches):
+        for batch in batches:
+            tally.add_groups(batch.groups)
+    else:
+        tally.add(rows)
+    return tally
 
 
 class GroupCommit:

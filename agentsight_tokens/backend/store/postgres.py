@@ -24,7 +24,7 @@ from .call_row import ROW_COLUMNS, CallRow, call_rows
 from .copying import COPY_OPTIONS, copied
 from .cycle_row import CYCLE_COLUMNS, cycle_values
 from .dialect import POSTGRESQL
-from .group_commit import Batch, GroupCommit
+from .group_commit import Batch, GroupCommit, batch_of, tally_of
 from .partitions import Partition, ensure, expire, partition_of
 from .repricing import reprice
 from .rollup import CONVERSATION_FACTS, HOUR, HOURLY_KEY, upsert
@@ -133,7 +133,7 @@ class PostgreSQLStore:
             lines = list(map(copied, calls))
         except (OverflowError, UnicodeError) as error:
             raise UnstorableError(str(error)) from error
-        self._commits.submit(Batch(project_id, cycles, calls, lines))
+        self._commits.submit(batch_of(project_id, cycles, calls, lines))
 
     def of_project(self, project_id: int) -> ProjectReader:
         """Return what reads one project, and nothing of any other."""
@@ -214,15 +214,16 @@ class PostgreSQLStore:
                 calls.setdefault(_key_of(call[0]), call)  # of the same id, the first one counts
         try:
             try:
-                self._insert(cycles, calls)
+                self._insert(batches, cycles, calls)
             except errors.CheckViolation:  # a partition is gone that was there
                 self._partitions.clear()
-                self._insert(cycles, calls)
+                self._insert(batches, cycles, calls)
         except _UNSTORABLE as error:
             raise UnstorableError(str(error)) from error
 
     def _insert(
         self,
+        batches: Sequence[Batch],
         cycles: Sequence[tuple[Any, ...]],
         calls: Mapping[_CallKey, tuple[CallRow, bytes]],
     ) -> None:
@@ -239,8 +240,11 @@ class PostgreSQLStore:
             taken = calls.values() if len(new) == len(calls) else [calls[key] for key in new]
             with cursor.copy(_COPY) as copy:
                 copy.write(b"".join([line for _, line in taken]))
-            tally = Tally(step=HOUR if counted is None else counted.step)
-            tally.add(row for row, _ in taken)
+            tally = tally_of(
+                batches,
+                [row for row, _ in taken],
+                step=HOUR if counted is None else counted.step,
+            )
             transaction.add(tally)
             if counted is not None:
                 counted.add(tally.groups)

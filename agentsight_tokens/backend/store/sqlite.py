@@ -25,12 +25,11 @@ from .budget_counting import PROJECTS_WITH_BUDGETS, Counting, forget_windows
 from .call_row import ROW_COLUMNS, CallRow, call_rows
 from .cycle_row import cycle_values
 from .dialect import SQLITE
-from .group_commit import Batch, GroupCommit
+from .group_commit import Batch, GroupCommit, batch_of, tally_of
 from .repricing import reprice
 from .rollup import HOUR
 from .sqlite_schema import CALL_KEY, prepare
 from .sqlite_transaction import SQLiteTransaction
-from .tally import Tally
 
 __all__ = ["STORE_FILE", "SQLiteStore"]
 
@@ -108,7 +107,7 @@ class SQLiteStore:
             UnstorableError: For what is in a cycle; nothing has changed.
             sqlite3.Error: If the disk did not take them; nothing has changed.
         """
-        self._commits.submit(Batch(project_id, cycles, call_rows(project_id, cycles)))
+        self._commits.submit(batch_of(project_id, cycles, call_rows(project_id, cycles)))
 
     def of_project(self, project_id: int) -> ProjectReader:
         """Return what reads one project, and nothing of any other."""
@@ -194,8 +193,11 @@ class SQLiteStore:
         try:
             with self.transaction() as transaction:
                 counted = self._counting.begin(transaction, {batch.project_id for batch in batches})
-                tally = Tally(step=HOUR if counted is None else counted.step)
-                tally.add(self._insert(transaction, batches))
+                tally = tally_of(
+                    batches,
+                    self._insert(transaction, batches),
+                    step=HOUR if counted is None else counted.step,
+                )
                 transaction.add(tally)
                 if counted is not None:
                     counted.add(tally.groups)

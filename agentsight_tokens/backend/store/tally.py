@@ -124,6 +124,7 @@ class Tally:
         """
         self._step = step
         self._groups: list[Group] | None = None
+        self._added: list[Group] = []
         self._rows: defaultdict[tuple[int, int, _Key], list[CallRow]] = defaultdict(list)
 
     def add(self, rows: Iterable[CallRow], *, sign: int = 1) -> None:
@@ -132,11 +133,16 @@ class Tally:
         for row in rows:
             self._rows[sign, row[_AT] // self._step, _group_of_row(row)].append(row)
 
+    def add_groups(self, groups: Iterable[Group]) -> None:
+        """Add calls that have come together in another tally, of the same step."""
+        self._groups = None
+        self._added += groups
+
     @property
     def groups(self) -> Sequence[Group]:
-        """What has come together, by what is alike."""
+        """What has come together, by what is alike; some of it may be alike, too."""
         if self._groups is None:
-            self._groups = []
+            self._groups = self._added.copy()
             for (sign, step, members), rows in self._rows.items():
                 times = [row[_AT] for row in rows]
                 numbers = _numbers(rows)
