@@ -72,17 +72,18 @@ class GroupCommit:
     goes with the next commit.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Batch]], None]) -> None:
+    def __init__(self, commit: Callable[[Sequence[Batch]], None], *, at_once: int = 1) -> None:
         """
         Set up the commits.
 
         Args:
             commit: Commits batches, all or none, and raises `UnstorableError` for what is in one.
+            at_once: How many commits may run at the same time.
         """
         self._commit = commit
         self._lock = Lock()
         self._waiting: deque[_Waiting] = deque()
-        self._is_busy = False
+        self._free = at_once
 
     def submit(self, batch: Batch) -> None:
         """Return when a batch is committed; raise what its own commit raises."""
@@ -90,8 +91,8 @@ class GroupCommit:
         try:
             with self._lock:
                 self._waiting.append(mine)
-                if not self._is_busy:
-                    self._is_busy = True
+                if self._free:
+                    self._free -= 1
                     mine.group = self._take()
             if not mine.group:
                 mine.turn.acquire()
@@ -122,7 +123,7 @@ class GroupCommit:
                     group[0].group = group
                     woken.append(group[0])
                 else:
-                    self._is_busy = False
+                    self._free += 1
         for each in woken:
             each.turn.release()
 

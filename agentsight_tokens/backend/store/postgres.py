@@ -76,6 +76,8 @@ _UNSTORABLE: Final = (
     UnicodeError,
 )
 _SECONDS_FOR_A_CONNECTION: Final = 10.0
+_COMMITS_AT_ONCE: Final = 2
+"""While the database works at one, the next one is brought to it."""
 
 
 class PostgreSQLStore:
@@ -97,7 +99,7 @@ class PostgreSQLStore:
         """
         self.on_alerts: Callable[[int], object] = int
         self._partitions: set[Partition] = set()
-        self._commits = GroupCommit(self._commit)
+        self._commits = GroupCommit(self._commit, at_once=_COMMITS_AT_ONCE)
         self._counting = Counting(POSTGRESQL)
         self._pool: ConnectionPool[_Connection] = ConnectionPool(
             database_url,
