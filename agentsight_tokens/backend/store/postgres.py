@@ -28,7 +28,7 @@ from .group_commit import Batch, GroupCommit, batch_of, tally_of
 from .partitions import Partition, ensure, expire, partition_of
 from .repricing import reprice
 from .rollup import CONVERSATION_FACTS, HOUR, HOURLY_KEY, upsert
-from .tally import Tally
+from .tally import Additions, Tally
 from .upgrading import HEAD, VERSION_QUERY
 
 __all__ = ["PostgreSQLStore"]
@@ -242,12 +242,14 @@ class PostgreSQLStore:
             taken = calls.values() if len(new) == len(calls) else [calls[key] for key in new]
             with cursor.copy(_COPY) as copy:
                 copy.write(b"".join([line for _, line in taken]))
-            tally = tally_of(
-                batches,
-                [row for row, _ in taken],
-                step=HOUR if counted is None else counted.step,
-            )
-            transaction.add(tally)
+                # While the database takes the calls in, they are added up.
+                tally = tally_of(
+                    batches,
+                    [row for row, _ in taken],
+                    step=HOUR if counted is None else counted.step,
+                )
+                additions = list(tally.additions())
+            transaction.add_all(additions)
             if counted is not None:
                 counted.add(tally.groups)
                 counted.write(datetime.now(timezone.utc))
@@ -280,7 +282,11 @@ class PostgreSQLTransaction:
 
     def add(self, tally: Tally) -> None:
         """Add a tally to the tables of sums."""
-        for additions in tally.additions():
+        self.add_all(tally.additions())
+
+    def add_all(self, found: Iterable[Additions]) -> None:
+        """Add what a tally adds to each table of sums."""
+        for additions in found:
             if additions.rows:
                 statement = _adding(additions.table, additions.columns)
                 self._connection.execute(statement, arrays(additions.rows))
