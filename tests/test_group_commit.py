@@ -60,6 +60,24 @@ def test_what_gathers_is_committed_together() -> None:
     assert sorted(disk.commits[1]) == [2, 3, 4]
 
 
+def test_so_many_commits_run_at_once() -> None:
+    """Those beyond wait, and go with the next one that has ended."""
+    disk = Disk()
+    group = GroupCommit(disk.commit, at_once=2)
+    with ThreadPoolExecutor(4) as threads:
+        submitted = [threads.submit(group.submit, batch) for batch in of_projects(1, 2, 3, 4)]
+        while len(disk.commits) + len(group._waiting) < 4:
+            pass
+        at_once = len(disk.commits)
+        disk.is_open.set()
+        assert [each.exception() for each in submitted] == [None] * 4
+
+    assert at_once == 2
+    assert sorted(number for commit in disk.commits for number in commit) == [1, 2, 3, 4]
+    group.submit(Batch(5, []))
+    assert disk.commits[-1] == [5]
+
+
 def test_what_cannot_be_stored_costs_no_other() -> None:
     """The batches of a commit that fails for what is in one are committed one by one."""
     disk = Disk()
