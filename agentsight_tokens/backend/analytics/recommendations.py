@@ -303,15 +303,18 @@ def _paid_failures(calls: _Calls) -> Iterator[Recommendation]:
 
 def _failures(calls: _Calls) -> list[tuple[Any, ...]]:
     is_retried = f"LEAD(at) OVER turns - at <= {_RETRY_MICROSECONDS}"
+    paid = "status <> 'ok' AND cost_pico_usd > 0"
+    # Few conversations have one, and only these need be put in order.
+    failed = f"SELECT COALESCE(conversation_id, '') FROM calls WHERE {calls.condition} AND {paid}"  # noqa: S608  # our own names
     return calls.reader.rows(
         "WITH turns AS (SELECT model, provider, feature, status, total_tokens, embedding_tokens, "  # noqa: S608  # our own names
         f"cost_pico_usd, CASE WHEN conversation_id <> '' AND {is_retried} THEN 1 END AS retried "
-        f"FROM calls WHERE {calls.condition} WINDOW turns AS "
+        f"FROM calls WHERE {calls.condition} AND COALESCE(conversation_id, '') IN ({failed}) "
+        "WINDOW turns AS "
         "(PARTITION BY project_id, conversation_id, model ORDER BY at, id)) "
         f"SELECT model, provider, feature, status, COUNT(*), COUNT(retried), {_TOKENS}, {_COST} "
-        "FROM turns WHERE status <> 'ok' AND cost_pico_usd > 0 "
-        "GROUP BY model, provider, feature, status",
-        calls.values,
+        f"FROM turns WHERE {paid} GROUP BY model, provider, feature, status",
+        [*calls.values, *calls.values],
     )
 
 
