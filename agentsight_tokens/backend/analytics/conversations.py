@@ -171,7 +171,8 @@ def _whole(
     condition, values = condition_of(reader, where)
     condition = _TIME.sub("last_at", condition)  # the time of a conversation is its end
     columns = _ORDERED_BY[order]
-    if len(columns) > 1:
+    # A session has few: no index would be looked through for them twice.
+    if len(columns) > 1 and "session_id" not in where:
         bound = _bound(reader, condition, values, columns, after, limit)
         if bound is not None:
             found = _rows(
