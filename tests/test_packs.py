@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from agentsight_tokens.backend.analytics import (
 )
 from agentsight_tokens.backend.analytics.gathering import Gathering
 from agentsight_tokens.backend.analytics.names import PackedNames
-from agentsight_tokens.backend.analytics.places import is_among
+from agentsight_tokens.backend.analytics.places import Prints
 from agentsight_tokens.backend.store import Reader, SQLiteStore, Store
 from agentsight_tokens.backend.store.base import ProjectReader
 from agentsight_tokens.backend.store.packing import Packing, pack, pack_all, spans_due
@@ -87,10 +88,10 @@ class Watched(ProjectReader):
         super().__init__(store, 1)
         self._before = before
         self.readings = 0
-        self.values: list[Sequence[object]] = []
+        self.statements: list[str] = []
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        self.values.append(values)
+        self.statements.append(statement)
         if " FROM calls" in statement:
             self.readings += 1
             self._before()
@@ -293,14 +294,10 @@ def test_a_day_is_read_in_its_lean_form(
     assert read(reader) == ({form, "rows 0"} if form == "lean" else {form})
 
 
-def read(reader: Watched) -> set[object]:
+def read(reader: Watched) -> set[str]:
     """Return the names of what was read of packs."""
-    return {
-        value
-        for values in reader.values
-        for value in values
-        if isinstance(value, str) and value.startswith(("lean", "timed", "ranked", "rows", "pl"))
-    }
+    names = re.compile(r"'((?:lean|timed|ranked|rows|places)\b[^']*)'")
+    return {name for statement in reader.statements for name in names.findall(statement)}
 
 
 def test_few_calls_are_not_packed(store: Store) -> None:
@@ -390,7 +387,7 @@ def test_a_pack_that_is_dropped_as_it_is_read_is_made_up_for(packed: Store) -> N
 
     class Dropping(ProjectReader):
         def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-            if "rows 0" in values:
+            if "'rows 0'" in statement:
                 with packed.transaction() as transaction:
                     transaction.run(
                         "DELETE FROM packed_calls WHERE start < ?", (microseconds(DAY_1) + DAY,)
@@ -558,17 +555,35 @@ def test_a_filter_reads_the_parts_that_have_its_value(
 
 
 @pytest.mark.parametrize("limit", [1, 7, 40, 99])
-def test_the_costliest_sessions_are_found_by_what_ranks_all(crowded: Store, limit: int) -> None:
-    """Only what is theirs is then read, and nothing of calls."""
+@pytest.mark.parametrize(
+    ("where", "most_rows", "places"),
+    [
+        ({}, 700_000, {"ranked", "places of names"}),
+        ({"user_id": "u3"}, 700_000, {"places of user_id", "places of names"}),
+        ({"status": "ok"}, 700_000, {"places of names"}),
+        ({"status": "ok"}, 0, {"places of names"}),
+    ],
+)
+def test_the_costliest_sessions_are_found_by_what_ranks_all(
+    crowded: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    where: dict[str, Any],
+    most_rows: int,
+    places: set[str],
+) -> None:
+    """Only what is theirs is then read, unless few are selected; and nothing of calls."""
+    monkeypatch.setattr("agentsight_tokens.backend.analytics.sums._MOST_ROWS", most_rows)
+    where = {**where, **TWO_DAYS}
     reader = Watched(crowded)
-    found = usage_by(reader, ["session"], where=TWO_DAYS, limit=limit)
+    found = usage_by(reader, ["session"], where=where, limit=limit)
     with crowded.transaction() as transaction:
         transaction.run("DELETE FROM packed_calls")
-    whole = usage_by(crowded.of_project(1), ["session"], where=TWO_DAYS)
+    whole = usage_by(crowded.of_project(1), ["session"], where=where)
 
     assert found.groups == whole.groups[:limit]
     assert found.total == whole.total
-    assert "ranked" in read(reader)
+    assert {name for name in read(reader) if not name.startswith("rows")} == places
     assert reader.readings == 0
 
 
@@ -576,7 +591,7 @@ def test_sessions_that_cost_the_same_are_told_apart_by_calls(
     crowded: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where they are more than are worth to be looked at."""
-    monkeypatch.setattr("agentsight_tokens.backend.analytics.sums._MOST_LEVEL", -1)
+    monkeypatch.setattr("agentsight_tokens.backend.analytics.sums._MOST_LEVEL", -9)
     reader = Watched(crowded)
 
     assert len(usage_by(reader, ["session"], where=TWO_DAYS, limit=3).groups) == 3
@@ -621,11 +636,30 @@ def test_the_largest_are_not_looked_for_where_sums_can_shrink(packed: Store) -> 
     found.add([numpy.arange(rows) + 1], sums, rows)
 
     assert found.leading("session_id", ["cost_micro_usd"], 5) is found
+    costs[:] = 0
+    assert found.leading("session_id", ["cost_micro_usd"], 5) is found
+    costs[3:7] = 100
+    few = found.leading("session_id", ["cost_micro_usd"], 1)
+    assert few.numbers("session_id").tolist() == [4, 5, 6, 7]
+
+
+def test_what_is_added_after_a_look_counts(packed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it makes so many rows that they are put together."""
+    monkeypatch.setattr("agentsight_tokens.backend.analytics.gathering._MOST_LOOSE", 5)
+    found = Gathering(["session_id"], PackedNames(packed.of_project(1), []))
+    for number in range(4):
+        sums = [numpy.ones(2, numpy.int32), *[None] * (len(SUM_COLUMNS) - 1)]
+        found.add([numpy.array([1, 2 + number])], sums, 2)
+        assert len(found.numbers("session_id")) <= 2 * number + 2
+
+    assert found.total()[0] == 8
+    which, first = found.distinct(["session_id"])
+    assert sorted(found.summed("calls", which, len(first)).tolist()) == [1, 1, 1, 1, 4]
 
 
 def test_among_nothing_is_nothing() -> None:
     """Such as the costliest of no sessions."""
-    assert not is_among(numpy.arange(3), numpy.arange(0)).any()
+    assert not len(Prints(numpy.arange(0)).places_in(numpy.arange(3)))
 
 
 @pytest.mark.parametrize("by", [["session"], ["session", "day"], ["conversation"]])
@@ -684,7 +718,7 @@ def test_packs_that_go_between_two_readings_are_made_up_for(
 
     class Dropping(ProjectReader):
         def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-            if what in values:
+            if f"'{what}'" in statement:
                 drop()
             return super().rows(statement, values)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Sized
 from datetime import date, timedelta
 from functools import lru_cache
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -25,7 +25,7 @@ from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 
 from .dimensions import PERIODS
 from .gathering import Gathering
-from .places import Among, is_among
+from .places import Among
 from .plan import Query, Range
 from .zones import Segment, offset_text
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Integers = npt.NDArray[np.signedinteger[Any]]
+    _Which = slice | list[int]
 
 __all__ = ["Batch", "labels", "within"]
 
@@ -74,22 +75,69 @@ class Batch:
             return
         chosen = self._chosen()
         # Where all are chosen nothing need be picked out.
-        picked: Any = slice(None)
-        rows = self._rows
+        picked: slice | Integers = slice(0, self._rows)
         if chosen is not None and not chosen.all():
             picked = numpy.flatnonzero(chosen)
-            rows = len(picked)
-        if not rows:
-            return
+            if not len(picked):
+                return
         groups = [
             self._periods(number, key, gathering)[picked]
             if key in PERIODS
             else self._ids(number, key, picked, gathering)
             for number, key in enumerate(self._query.keys)
         ]
-        asked = _with_parts(self._query.columns)
-        sums = [self._numbers(name) if name in asked else None for name in SUM_COLUMNS]
-        gathering.add(groups, [None if each is None else each[picked] for each in sums], rows)
+        rows = self._rows if isinstance(picked, slice) else len(picked)
+        gathering.add(groups, self._sums(self._of_parts(picked), rows), rows)
+
+    def _of_parts(self, picked: slice | Integers) -> list[tuple[Part, slice, slice | Integers]]:
+        """Return the parts that have some rows: their places among these, and in the part."""
+        import numpy
+
+        ends = numpy.cumsum(self._lengths).tolist()
+        begins = [0, *ends[:-1]]
+        if isinstance(picked, slice):
+            return [
+                (part, slice(begin, end), slice(0, part.rows))
+                for part, begin, end in zip(self._parts, begins, ends, strict=True)
+            ]
+        cuts = numpy.searchsorted(picked, [0, *ends]).tolist()
+        found: list[tuple[Part, slice, slice | Integers]] = []
+        for part, begin, (first, end) in zip(self._parts, begins, pairwise(cuts), strict=True):
+            if first == end:
+                continue
+            rows = picked[first:end] - begin
+            # Those of one user, organisation or session follow one another.
+            is_run = rows[-1] - rows[0] + 1 == end - first
+            run = slice(int(rows[0]), int(rows[-1]) + 1)
+            found.append((part, slice(first, end), run if is_run else rows))
+        return found
+
+    def _sums(
+        self, parts: Sequence[tuple[Part, slice, slice | Integers]], rows: int
+    ) -> list[Integers | None]:
+        """Return `SUM_COLUMNS` of some rows; None for one that is not asked for, or all 0."""
+        import numpy
+
+        asked = _with_parts(tuple(self._query.columns))
+        kinds = {block.kind for part, _, _ in parts for block in part.blocks}
+        found = numpy.zeros((len(asked), rows), "<i8" if "<i8" in kinds else "<i4")
+        placed: dict[bytes, tuple[_Which, _Which]] = {}
+        for part, to, picked in parts:
+            for block in part.blocks:
+                if block.columns not in placed:
+                    placed[block.columns] = _placed(block.columns, asked)
+                which, into = placed[block.columns]
+                numbers = numpy.frombuffer(block.numbers, block.kind)
+                if block.places:
+                    whole = numpy.zeros(part.rows, block.kind)
+                    whole[numpy.frombuffer(block.places, "<u4")] = numbers
+                    numbers = whole
+                found[into, to] = numbers.reshape(-1, part.rows)[which][:, picked]
+        there = set(chain.from_iterable(placed))
+        return [
+            found[asked.index(number)] if number in there and number in asked else None
+            for number in range(len(SUM_COLUMNS))
+        ]
 
     def _column(self, name: str) -> list[Column | None]:
         """Return a column, part by part."""
@@ -97,27 +145,18 @@ class Batch:
             self._columns[name] = [part.column(name) for part in self._parts]
         return self._columns[name]
 
-    def _numbers(self, name: str) -> Integers | None:
-        """Return the numbers of a column, row by row; None where no part has it."""
-        import numpy
-
-        columns = self._column(name)
-        if not any(columns):
-            return None
-        found: Integers = numpy.concatenate(
-            [
-                numpy.zeros(part.rows, numpy.uint8) if column is None else column.array(part.rows)
-                for part, column in zip(self._parts, columns, strict=True)
-            ]
-        )
-        return found
-
     def _codes(self, name: str) -> Integers:
         """Return the numbers of a column, row by row, 0 where a part does not have it."""
         import numpy
 
-        numbers = self._numbers(name)
-        return numpy.zeros(self._rows, numpy.int64) if numbers is None else numbers
+        columns = self._column(name)
+        found: Integers = numpy.concatenate(
+            [
+                numpy.zeros(part.rows, numpy.uint8) if column is None else column.array()
+                for part, column in zip(self._parts, columns, strict=True)
+            ]
+        )
+        return found
 
     def _each(self, numbers: Sequence[int]) -> Integers:
         """Return a number of each part, row by row."""
@@ -137,7 +176,9 @@ class Batch:
 
         found = [self._selected(name, value) for name, value in self._query.filters.items()]
         if self._among is not None:
-            found.append(is_among(self._prints(self._among.key), self._among.prints))
+            is_one = numpy.zeros(self._rows, bool)
+            is_one[self._among.prints.places_in(self._prints(self._among.key))] = True
+            found.append(is_one)
         spans = [within(pack, self._span) for pack in self.packs]
         begins = [pack.start for pack in self.packs]
         if spans != [(pack.start, pack.end) for pack in self.packs]:
@@ -220,10 +261,25 @@ class Batch:
         return found
 
 
-def _with_parts(columns: Sequence[str]) -> set[str]:
-    """Return sums, and those that have what `REMAINDERS` have not."""
-    parts = (REMAINDERS.get(SUM_COLUMNS.index(name), ()) for name in columns)
-    return {*columns, *(SUM_COLUMNS[part] for part in chain.from_iterable(parts))}
+@lru_cache(maxsize=64)
+def _with_parts(columns: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the numbers of sums, and of those that have what `REMAINDERS` have not."""
+    numbers = list(map(SUM_COLUMNS.index, columns))
+    parts = chain.from_iterable(REMAINDERS.get(number, ()) for number in numbers)
+    return tuple(sorted({*numbers, *parts}))
+
+
+def _placed(columns: bytes, asked: tuple[int, ...]) -> tuple[_Which, _Which]:
+    """Return which of some columns are asked for, and the place of each among those that are."""
+    which = [n for n, column in enumerate(columns) if column in asked]
+    return _slice(which), _slice([asked.index(columns[n]) for n in which])
+
+
+def _slice(places: list[int]) -> _Which:
+    """Return places as a slice, if they follow one another: what it selects is not copied."""
+    first = places[0] if places else 0
+    is_one = places == list(range(first, first + len(places)))
+    return slice(first, first + len(places)) if is_one else places
 
 
 def _begins(lists: Sequence[Sized]) -> list[int]:

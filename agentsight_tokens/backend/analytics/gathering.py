@@ -11,7 +11,7 @@ from agentsight_tokens.backend.store.pack import NAMED, RANKING, REMAINDERS, rem
 from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 
 from .names import PackedNames
-from .places import Among, is_among
+from .places import Among
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,8 @@ _SPARSE: Final = 4
 """How many times more groups can be than there are make it quicker to sort those that are."""
 _SELECTIVE: Final = 4
 """How many times more rows there are than those asked for make it quicker to pick these out."""
+_FEW_SUMS: Final = 8
+"""Of so many at most, rows that are next to one another are put together before they are kept."""
 _WORTH: Final = 2
 """How many times fewer rows are worth putting some together."""
 _MOST_LOOSE: Final = 16_000_000
@@ -37,7 +39,7 @@ _MOST_NUMBERS: Final = 20_000_000
 """In columns of sums of groups, that memory is a place for."""
 _MANY_ROWS: Final = 50_000
 """Of which those of the costliest groups are looked for without putting all in order."""
-_BUCKETS: Final = 2**21
+_BUCKETS: Final = 2**19
 _MOST_LEFT: Final = 3
 """Micro-USD that are beyond the measure of a row: less than one of each column of rests."""
 
@@ -118,17 +120,18 @@ class Gathering:
         part = _Part(groups, sums, rows)
         if self._is_dense(part):
             part = _together(part, *self._distinct(part, self._keys))
-        else:
+        elif part.numbers <= _FEW_SUMS * rows:
             part = _of_neighbours(part)
         self._parts.append(part)
+        self._keys_joined, self._sums_joined = {}, {}
         self._loose += part.numbers
         if self._loose > _MOST_LOOSE:
             every = range(len(SUM_COLUMNS))
             groups = [self.numbers(key) for key in self._keys]
             whole = _Part(groups, list(map(self._column, every)), self._rows)
             self._parts = [_together(whole, *self._distinct(whole, self._keys))]
+            self._keys_joined, self._sums_joined = {}, {}
             self._loose, self._kept = 0, self._parts[0].numbers
-        self._keys_joined, self._sums_joined = {}, {}
 
     @property
     def is_full(self) -> bool:
@@ -152,7 +155,7 @@ class Gathering:
         groups = [self.ids(key, columns[key]) for key in range(width)]
         sums = remainders([numpy.array(column, numpy.int64) for column in columns[width:]])
         if among is not None:
-            chosen = numpy.flatnonzero(is_among(groups[self._keys.index(among.key)], among.prints))
+            chosen = among.prints.places_in(groups[self._keys.index(among.key)])
             groups, sums = ([each[chosen] for each in columns] for columns in (groups, sums))
             if not len(chosen):
                 return
@@ -160,8 +163,10 @@ class Gathering:
 
     def total(self) -> tuple[int, ...]:
         """Return the sum of all groups."""
-        columns = map(self._column, range(len(SUM_COLUMNS)))
-        total = [0 if each is None else int(each.sum(dtype="int64")) for each in columns]
+        total = [
+            sum(int(column.astype("int64").sum()) for column in columns if column is not None)
+            for columns in zip(*(part.sums for part in self._parts), strict=True)
+        ] or [0] * len(SUM_COLUMNS)
         for number, parts in REMAINDERS.items():
             total[number] += sum(total[part] for part in parts)
         return tuple(total)
@@ -181,6 +186,10 @@ class Gathering:
 
         if not self._parts:
             return []
+        if limit is not None and len(by) == 1 and by[0] in NAMED:
+            leading = self.leading(by[0], _COST, limit)
+            if leading is not self:
+                return leading.groups(by, limit)
         which, first = self.distinct(by)
         chosen = numpy.arange(len(first))
         if limit is not None and limit < len(first):
@@ -203,7 +212,7 @@ class Gathering:
         return [Group(key, row) for key, row in zip(names, sums, strict=True)]
 
     def costliest(self, limit: int) -> Integers:
-        """Return the prints of the groups that cost the most, and as much; of the one key, in their order."""
+        """Return in their order the prints of the groups of one key that cost the most, and as much."""
         import numpy
 
         [key] = self._keys
@@ -242,16 +251,16 @@ class Gathering:
             return self
         measure = numpy.concatenate([_measure(part, columns) for part in self._parts])
         prints = self.numbers(key)
-        if measure.min() < 0 or int(measure.max()) * rows >= _EXACT:
+        if measure.min() < 0 or (int(measure.max()) + _MOST_LEFT) * rows >= _EXACT:
             return self
         largest = numpy.argpartition(measure, -_SELECTIVE * limit)[-_SELECTIVE * limit :]
         if len(numpy.unique(prints[largest])) < limit:
             return self
         buckets = prints & (_BUCKETS - 1)
-        most = numpy.bincount(buckets, measure, _BUCKETS)
         # What is left of each number that was divided adds up, too.
-        most += _MOST_LEFT * numpy.bincount(buckets, None, _BUCKETS)
-        return self._of_rows(numpy.flatnonzero(most[buckets] >= measure[largest].min()))
+        most = numpy.bincount(buckets, measure + _MOST_LEFT, _BUCKETS)
+        chosen = numpy.flatnonzero(most[buckets] >= measure[largest].min())
+        return self if len(chosen) == rows else self._of_rows(chosen)
 
     def distinct(self, by: Sequence[str]) -> tuple[Integers, Integers]:
         """Return of each row the number of its group by some keys, and of each group a row."""

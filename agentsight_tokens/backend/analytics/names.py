@@ -10,7 +10,7 @@ from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.backend.store.pack import PLACES, Names, Places, names_name, print_of
 from agentsight_tokens.backend.store.packs import Pack, stored
 
-from .places import is_among, parts_with, places_of, together
+from .places import Prints, parts_with, places_of, together
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,9 +64,7 @@ class PackedNames:
         Raises:
             UntoldError: If packs do not tell.
         """
-        import numpy
-
-        wanted = numpy.unique(prints)
+        wanted = Prints(prints)
         for packs in together(self._packs):
             parts = self.parts_with(packs, wanted)
             if len(parts) < len(packs):
@@ -76,7 +74,7 @@ class PackedNames:
                 self._read(found[n : n + _PARTS_AT_ONCE], wanted)
         return [self._texts[number] for number in prints.tolist()]
 
-    def parts_with(self, packs: Sequence[Pack], prints: Integers) -> dict[Pack, list[int]]:
+    def parts_with(self, packs: Sequence[Pack], prints: Prints) -> dict[Pack, list[int]]:
         """Return the numbers of the parts that may have some prints; none of a pack that is gone."""
         missing = [pack for pack in packs if pack not in self._places]
         self._places.update(places_of(self._reader, missing, _NAMES))
@@ -91,7 +89,7 @@ class PackedNames:
         """
         self.texts(self.prints([text]))
 
-    def _read(self, parts: Sequence[tuple[Pack, int]], wanted: Integers) -> None:
+    def _read(self, parts: Sequence[tuple[Pack, int]], wanted: Prints) -> None:
         """Learn the texts of some prints in parts of packs of one period."""
         import numpy
 
@@ -103,7 +101,7 @@ class PackedNames:
             raise UntoldError
         for each in chain.from_iterable(found.values()):
             prints = numpy.frombuffer(each.prints, "<i8")
-            for place in numpy.flatnonzero(is_among(prints, wanted)).tolist():
+            for place in wanted.places_in(prints).tolist():
                 self._learn(int(prints[place]), each.texts[place])
 
     def _learn(self, number: int, text: str | None) -> None:

@@ -23,7 +23,7 @@ from .batch import Batch, labels, within
 from .dimensions import PERIODS
 from .gathering import Gathering
 from .names import PackedNames
-from .places import Among, parts_with, places_of, together
+from .places import Among, Prints, parts_with, places_of, together
 from .plan import Query, Range
 
 __all__ = ["gather"]
@@ -112,7 +112,7 @@ def _parts(
     for place, of_place in PLACES.items():
         values = [query.filters[name] for name in of_place if name in query.filters]
         if values:
-            prints = numpy.array([print_of(values[0])], numpy.int64)
+            prints = Prints(numpy.array([print_of(values[0])], numpy.int64))
             if of_place == NAMED:
                 return names.parts_with(packs, prints)
             return parts_with(places_of(reader, packs, place), prints)

@@ -15,12 +15,46 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Integers = npt.NDArray[np.int64]
-    _Numbers = npt.NDArray[np.integer[Any]]
+    Numbers = npt.NDArray[np.integer[Any]]
 
-__all__ = ["Among", "is_among", "parts_with", "places_of", "together"]
+__all__ = ["Among", "Prints", "parts_with", "places_of", "together"]
+
+_LAST_BITS: Final = 2**18 - 1
+"""Of a print, by which most others are told from it at once."""
 
 _PACKS_AT_ONCE: Final = 400
 """Whose places are in memory together."""
+
+
+class Prints:
+    """Prints that are looked for among many others."""
+
+    def __init__(self, prints: Integers) -> None:
+        """
+        Take the prints.
+
+        Args:
+            prints: As many as may be, in any order.
+        """
+        import numpy
+
+        self._whole = numpy.unique(prints)
+        self._ends = numpy.unique(self._whole.astype("<u4"))
+        self._is_one = numpy.zeros(_LAST_BITS + 1, bool)
+        self._is_one[self._whole & _LAST_BITS] = True
+
+    def places_in(self, prints: Numbers) -> Numbers:
+        """Return where these are in prints, or in their last 32 bits as `<u4`."""
+        import numpy
+
+        known = self._ends if prints.dtype == numpy.uint32 else self._whole
+        maybe = numpy.flatnonzero(self._is_one[prints & _LAST_BITS])
+        found = prints[maybe]
+        if not len(found):
+            return maybe
+        places = numpy.minimum(numpy.searchsorted(known, found), len(known) - 1)
+        is_one: npt.NDArray[np.bool_] = known[places] == found
+        return maybe[is_one]
 
 
 class Among(NamedTuple):
@@ -28,8 +62,7 @@ class Among(NamedTuple):
 
     key: str
     """One of `NAMED`."""
-    prints: Integers
-    """In their order."""
+    prints: Prints
 
 
 def together(packs: Sequence[Pack], most: int = _PACKS_AT_ONCE) -> Iterator[list[Pack]]:
@@ -52,38 +85,13 @@ def places_of(reader: Reader, packs: Sequence[Pack], place: str) -> dict[Pack, P
     return {pack: places for pack, [places] in found.items()}
 
 
-def parts_with(places: Mapping[Pack, Places], prints: Integers) -> dict[Pack, list[int]]:
+def parts_with(places: Mapping[Pack, Places], prints: Prints) -> dict[Pack, list[int]]:
     """Return the numbers of the parts that may have some values, by their prints."""
     import numpy
 
-    wanted = numpy.unique(prints.astype("<u4"))
     found = {}
     for pack, each in places.items():
         ends = numpy.frombuffer(each.ends, "<u4")
-        parts = numpy.frombuffer(each.parts, "<u2")[_places(ends, wanted)]
+        parts = numpy.frombuffer(each.parts, "<u2")[prints.places_in(ends)]
         found[pack] = sorted(set(parts.tolist()))
     return found
-
-
-def is_among(prints: _Numbers, wanted: _Numbers) -> npt.NDArray[np.bool_]:
-    """Return of each print whether it is among others, which are in their order."""
-    import numpy
-
-    if not len(wanted):
-        return numpy.zeros(len(prints), bool)
-    places = numpy.minimum(numpy.searchsorted(wanted, prints), len(wanted) - 1)
-    found: npt.NDArray[np.bool_] = wanted[places] == prints
-    return found
-
-
-def _places(ends: _Numbers, wanted: _Numbers) -> _Numbers:
-    """Return where numbers in their order are one of others, of which there may be more or fewer."""
-    import numpy
-
-    if len(wanted) > len(ends):
-        return numpy.flatnonzero(is_among(ends, wanted))
-    first, last = (numpy.searchsorted(ends, wanted, side) for side in ("left", "right"))
-    if len(wanted) == 1:
-        return numpy.arange(first[0], last[0])
-    some = numpy.flatnonzero(first < last).tolist()
-    return numpy.array([n for each in some for n in range(first[each], last[each])], numpy.int64)

@@ -20,7 +20,7 @@ from .filters import condition_of
 from .gathering import Gathering, Group
 from .names import PackedNames, UntoldError
 from .packed import gather
-from .places import Among
+from .places import Among, Prints
 from .plan import Part, Piece, Query, can_be_packed, part_of, pieces_of
 from .zones import offsets
 
@@ -29,6 +29,10 @@ __all__ = ["Group", "Sums", "gathered", "sums_by", "sums_over_time"]
 
 _HAS_NUMPY: Final = find_spec("numpy") is not None
 """Where the server is installed it is there; without it, packs are left and calls are read."""
+
+_NAMED_ALONE: Final = {(name,) for name in NAMED}
+_MOST_ROWS: Final = 700_000
+"""Of packs, that are kept with all of their sums."""
 
 _MOST_LEVEL: Final = 5_000
 """Conversations or sessions that cost as much as one another, beyond which none are told apart."""
@@ -76,7 +80,7 @@ def sums_by(
     if not pieces:
         return Sums(query.keys, [], (0,) * len(SUM_COLUMNS))
     try:
-        if limit is not None and len(query.keys) == 1 and query.keys[0] in NAMED:
+        if limit is not None and query.keys in _NAMED_ALONE:
             found = _of_the_costliest(reader, query, pieces, limit)
         else:
             gathering = _gathered(reader, query, pieces)
@@ -203,15 +207,20 @@ def _of_the_costliest(
     """
     Return the sums of the costliest conversations or sessions, of which there are many.
 
-    Which they are is found by what orders them; of theirs alone all sums are then added up.
+    Which they are is found by what orders them; of theirs alone all sums are then added up, unless
+    all calls are few enough to be kept.
     """
+    packs = [true_packs(reader, *piece.span) for piece in pieces if can_be_packed(query, piece)]
+    if query.filters and sum(pack.head.rows for pack in chain(*packs)) < _MOST_ROWS:
+        gathering = _gathered(reader, query, pieces)
+        return None if gathering is None else _of(gathering, query.keys, limit)
     ranked = _gathered(reader, query._replace(columns=RANKING), pieces)
     if ranked is None:
         return None
     prints = ranked.costliest(limit)
     if len(prints) > limit + _MOST_LEVEL:
         return None
-    found = _gathered(reader, query, pieces, Among(query.keys[0], prints))
+    found = _gathered(reader, query, pieces, Among(query.keys[0], Prints(prints)))
     if found is None:
         return None
     total = sums_by(reader, (), where=query.where, columns=query.columns).total

@@ -38,6 +38,7 @@ __all__ = [
     "RANKING",
     "REMAINDERS",
     "ROWS_A_PART",
+    "Block",
     "Column",
     "Form",
     "Head",
@@ -77,8 +78,8 @@ PACKED_DIMENSIONS: Final[tuple[str, ...]] = (
 )
 """The columns of calls by which a pack can be filtered and grouped; `tags` is their JSON."""
 
-PACK_COLUMNS: Final = (QUARTERS, *PACKED_DIMENSIONS, *SUM_COLUMNS)
-"""What a part has."""
+PACK_COLUMNS: Final = (QUARTERS, *PACKED_DIMENSIONS)
+"""What a part has beside sums."""
 
 _PLACE_OF: Final = {name: number for number, name in enumerate(PACK_COLUMNS)}
 
@@ -145,10 +146,9 @@ The sums of which a pack has what others are not: mostly nothing.
 Money is carried from one half to the other, so that both are nothing where the whole is.
 """
 
-_FORMAT: Final = 4
+_FORMAT: Final = 5
 _MICRO: Final = 1_000_000
 _COST, _REST = (SUM_COLUMNS.index(name) for name in ("cost_micro_usd", "cost_rest_pico_usd"))
-_PLACE: Final = "<u4"
 _MONEY: Final = tuple(
     (SUM_COLUMNS.index(f"{name}_micro_usd"), SUM_COLUMNS.index(f"{name}_rest_pico_usd"))
     for name in ("cost", "prompt_cost", "completion_cost")
@@ -172,26 +172,30 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Column(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Some rows of a column."""
+    """The quarters, or the codes of a dimension, row by row."""
 
     kind: str
     """The type of the numbers, as NumPy writes it."""
     numbers: memoryview
     texts: tuple[str | None, ...] = ()
     """What the numbers stand for, in a dimension that is not `NAMED`."""
-    places: memoryview = _NOWHERE
-    """Where the numbers are that are not 0, if only those are here."""
 
-    def array(self, rows: int) -> Any:
-        """Return the numbers of so many rows."""
+    def array(self) -> Any:
+        """Return the numbers."""
         import numpy
 
-        numbers = numpy.frombuffer(self.numbers, self.kind)
-        if len(numbers) == rows:
-            return numbers
-        found = numpy.zeros(rows, self.kind)
-        found[numpy.frombuffer(self.places, _PLACE)] = numbers
-        return found
+        return numpy.frombuffer(self.numbers, self.kind)
+
+
+class Block(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Sums whose numbers are of one type, one column after the other."""
+
+    kind: str
+    columns: bytes
+    """The numbers of the columns in `SUM_COLUMNS`."""
+    numbers: memoryview
+    places: memoryview = _NOWHERE
+    """The rows whose numbers these are as `<u4`, those of others being 0; of one column."""
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -201,12 +205,14 @@ class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The one of the head."""
     rows: int
     columns: tuple[msgspec.Raw, ...]
-    """Those of `PACK_COLUMNS`, of which few are asked for."""
+    """The quarters and `PACKED_DIMENSIONS`, of which few are asked for."""
+    blocks: tuple[Block, ...]
+    """The sums; one that is nowhere is 0 in every row."""
     prints: memoryview = _NOWHERE
     """Of the texts that the numbers of `NAMED` columns stand for, as `<i8`."""
 
     def column(self, name: str) -> Column | None:
-        """Return a column; None for one that is 0, or None, in every row."""
+        """Return a column; None for one that is None, or 0, in every row."""
         return _column.decode(self.columns[_PLACE_OF[name]])
 
 

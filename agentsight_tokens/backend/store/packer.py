@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -18,6 +18,7 @@ from .pack import (
     QUARTERS,
     REMAINDERS,
     ROWS_A_PART,
+    Block,
     Column,
     Form,
     Head,
@@ -193,24 +194,22 @@ class _Rows(NamedTuple):
         """Return the rows as they are stored."""
         import numpy
 
-        columns = {QUARTERS: _column(self.quarters, _CODES)}
+        columns = {QUARTERS: _column(self.quarters)}
         for name, codes in self.codes.items():
             used, found = numpy.unique(codes, return_inverse=True)
             texts = [values[name].texts[code] for code in used.tolist()]
             if texts == [None]:
                 continue
             if name in NAMED:
-                columns[name] = _column(numpy.searchsorted(self._named(), codes), _CODES)
+                columns[name] = _column(numpy.searchsorted(self._named(), codes))
             else:
-                columns[name] = _column(found, _CODES, texts)
-        for name, numbers in self.sums.items():
-            if numbers.any():
-                columns[name] = _column(numbers, _NUMBERS)
+                columns[name] = _column(found, texts)
         prints = values[NAMED[0]].prints[self._named()]
         return Part(
             mark,
             len(self.quarters),
             tuple(msgspec.Raw(msgspec.msgpack.encode(columns.get(name))) for name in PACK_COLUMNS),
+            tuple(_blocks(self.sums)),
             _bytes(prints, "<i8"),
         )
 
@@ -250,15 +249,35 @@ def _places(parts: Sequence[_Rows], names: Sequence[str], values: _Values, mark:
     return Places(mark, _bytes(found[order], "<u4"), _bytes(in_parts[order], "<u2"))
 
 
-def _column(numbers: Integers, kinds: Sequence[str], texts: Iterable[str | None] = ()) -> Column:
-    """Return numbers in as few bytes as they take."""
+def _column(codes: Integers, texts: Iterable[str | None] = ()) -> Column:
+    """Return codes in as few bytes as they take."""
+    kind = _kind(codes, _CODES)
+    return Column(kind, _bytes(codes, kind), tuple(texts))
+
+
+def _blocks(sums: Mapping[str, Integers]) -> Iterator[Block]:
+    """Put sums together that take as few bytes; those that are mostly 0 stay by themselves."""
     import numpy
 
-    kind = next(each for each in kinds if numpy.array_equal(numbers.astype(each), numbers))
-    if kinds == _CODES or _SPARSE * numpy.count_nonzero(numbers) > len(numbers):
-        return Column(kind, _bytes(numbers, kind), tuple(texts))
-    places = numpy.flatnonzero(numbers)
-    return Column(kind, _bytes(numbers[places], kind), places=_bytes(places, _PLACE))
+    dense: dict[str, list[tuple[int, Integers]]] = {}
+    for name, numbers in sums.items():
+        kind, number = _kind(numbers, _NUMBERS), SUM_COLUMNS.index(name)
+        places = numpy.flatnonzero(numbers)
+        if _SPARSE * len(places) > len(numbers):
+            dense.setdefault(kind, []).append((number, numbers))
+        elif len(places):
+            yield Block(
+                kind, bytes([number]), _bytes(numbers[places], kind), _bytes(places, _PLACE)
+            )
+    for kind, columns in dense.items():
+        numbers = numpy.concatenate([numbers for _, numbers in columns])
+        yield Block(kind, bytes(number for number, _ in columns), _bytes(numbers, kind))
+
+
+def _kind(numbers: Integers, kinds: Sequence[str]) -> str:
+    import numpy
+
+    return next(each for each in kinds if numpy.array_equal(numbers.astype(each), numbers))
 
 
 def _bytes(numbers: Integers, kind: str) -> memoryview:
