@@ -433,8 +433,11 @@ def test_numbers_are_exact(tmp_path: Path) -> None:
             ),
         )
         assert pack_all(store, NOW, fewest=1) == 1
-        total = usage_by(store.of_project(1), [], where={"user_id": "u"}).total
+        reader = Watched(store)
+        where = {"user_id": "u", "status": "ok", **TWO_DAYS}
+        total = usage_by(reader, [], where=where).total
 
+    assert "rows 0" in read(reader)
     assert total.cost_pico_usd == 2**63 + 2**61 + 6
     assert total.input_tokens == 2**62 + 6
 
@@ -643,6 +646,23 @@ def test_the_largest_are_not_looked_for_where_sums_can_shrink(packed: Store) -> 
     assert few.numbers("session_id").tolist() == [4, 5, 6, 7]
 
 
+def test_the_costliest_are_found_without_putting_all_in_order(packed: Store) -> None:
+    """Each with all of its rows."""
+    names = [f"s{number}" for number in range(60_000)]
+    found = Gathering(["session_id"], PackedNames(packed.of_project(1), []))
+    costs = numpy.arange(len(names))
+    number = SUM_COLUMNS.index("cost_micro_usd")
+    sums = [costs if n == number else None for n in range(len(SUM_COLUMNS))]
+    for _ in range(2):
+        found.add([found.ids(0, names)], sums, len(names))
+
+    groups = sorted(found.groups(["session_id"], 2), key=lambda group: group.sums[number])
+    assert [(group.key, group.sums[number]) for group in groups] == [
+        (("s59998",), 2 * 59_998),
+        (("s59999",), 2 * 59_999),
+    ]
+
+
 def test_what_is_added_after_a_look_counts(packed: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it makes so many rows that they are put together."""
     monkeypatch.setattr("agentsight_tokens.backend.analytics.gathering._MOST_LOOSE", 5)
@@ -725,6 +745,7 @@ def test_packs_that_go_between_two_readings_are_made_up_for(
     reader = Dropping(crowded, 1)
     queries: list[tuple[list[str], dict[str, Any], int | None]] = [
         (["session"], {"org_id": "o1"}, 3),
+        (["session"], {}, 3),
         (["session"], {}, None),
         (["day"], {"user_id": "u3"}, None),
         (["day"], {"session_id": "s3"}, None),
