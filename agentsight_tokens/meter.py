@@ -183,7 +183,11 @@ class Meter:
         together = calls_begun_together(call)
         if together and nest(call, together):
             return True
-        found = [each for find in self.finders if (each := find()) is not None]
+        found = []
+        for find in self.finders:
+            each = find()
+            if each is not None:
+                found.append(each)
         if not found:
             return False
         if nest(call, found):

@@ -17,18 +17,16 @@ _MOST_APART: Final = 16
 class OpenCycle:
     """Adds up the calls of one conversation until it is sealed. Not locked; the tracker is."""
 
-    __slots__ = ("_sums", "calls", "cost_pico_usd", "sequence")
+    __slots__ = ("_sums", "cost_pico_usd", "sequence")
 
     def __init__(self, sequence: int) -> None:
         self.sequence = sequence
         """The number of the cycle in the journal of its process."""
-        self.calls = 0
         self.cost_pico_usd = 0
         self._sums: tuple[list[int], list[TokenUsage]] = ([0] * len(USAGE_FIELDS), [])
 
     def add(self, record: UsageRecord) -> None:
         """Add a call."""
-        self.calls += 1
         if record.cost_pico_usd:
             self.cost_pico_usd += record.cost_pico_usd
         # Added up a few at a time, which takes a part of the time, and put in place in one step

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["agent_name"]
+__all__ = ["agent_name", "names_no_agent"]
 
 _STEPS: Final = frozenset({"agent", "call_model", "llm", "model", "tools"})
 """Nodes that are a step of an agent rather than one, as the prebuilt agents name them."""
+
+
+names_no_agent: Final = frozenset({"lc_agent_name", "langgraph_node"}).isdisjoint
+"""Tells whether `agent_name` returns None, as it mostly does, without a call of Python's."""
 
 
 def agent_name(metadata: Mapping[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ from agentsight_tokens.meter import Asked, Meter, OpenCall
 from agentsight_tokens.usage import Operation
 from agentsight_tokens_wire.asked import asked_of
 
-from .agents import agent_name
+from .agents import agent_name, names_no_agent
 from .context import run_in_force
 from .failures import failure
 from .runs import OpenRuns, Run, ToolRuns
@@ -236,7 +236,7 @@ class RunEvents:
                 provider=provider,
                 metadata=metadata,
                 fallback_conversation_id=known.get("thread_id"),
-                agent=agent_name(known),
+                agent=None if names_no_agent(known) else agent_name(known),
                 tool_name=tool_name,
                 surrounds=surrounds,
                 asked=asked,

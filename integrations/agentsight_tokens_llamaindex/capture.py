@@ -149,9 +149,13 @@ class Capture:
             refusal, span.refusal = span.refusal, None
             raise refusal
 
-    @guarded
     def find_call(self) -> OpenCall | None:
         """Return the call that what begins now belongs to, a request of an SDK for example."""
+        # Most of what begins, any framework's, does so where nothing of LlamaIndex is under way.
+        return self._find_call() if self.spans or self.generators else None
+
+    @guarded
+    def _find_call(self) -> OpenCall | None:
         running = self.generators.running()
         call = self.calls.nearest(running.span) if running is not None else None
         span = self.active_span()
