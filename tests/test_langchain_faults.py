@@ -91,7 +91,7 @@ def broken(*args: Any, **kwargs: Any) -> Any:
         (events, "failure"),
         (events, "first_generation"),
         (events, "is_cache_hit"),
-        (events, "settings_of"),
+        (events, "names_no_agent"),
         (events, "read_answer"),
         (registration, "config_in_force"),
         (stream_usage, "_address"),

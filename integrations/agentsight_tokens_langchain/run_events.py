@@ -96,7 +96,7 @@ class RunEvents:
                 meter,
                 manager,
                 "chat",
-                lambda: asked_of(messages, told, settings_of(model, stop, told)),
+                functools.partial(_asked_with, messages, model, stop, told),
             )
         except BudgetExceededError:
             raise
@@ -122,7 +122,7 @@ class RunEvents:
             return runs
         try:
             for manager, prompt in zip(managers, prompts, strict=False):
-                asked = functools.partial(asked_of, prompt, told, settings_of(model, None, told))
+                asked = functools.partial(_asked_with, prompt, model, None, told)
                 run = self._asked(meter, manager, "completion", asked)
                 # They are sent as one request, and each has a run.
                 run.batch = id(managers) if len(managers) > 1 else 0
@@ -295,6 +295,11 @@ class RunEvents:
             return None
         # Its start was not heard, as of one before this listened, but the call was made.
         return self._begin(self.meter, run, "chat", surrounds=False, asked=None)
+
+
+def _asked_with(prompt: Any, model: Any, stop: Any, told: Mapping[str, Any]) -> Asked:
+    """Return what is asked of a model; only where a budget is to be held, for that takes time."""
+    return asked_of(prompt, told, settings_of(model, stop, told))
 
 
 run_events: Final = RunEvents()

@@ -158,9 +158,7 @@ def _from_metadata(metadata: Mapping[str, Any]) -> TokenUsage:
         output_tokens=told.output_tokens,
         total_tokens=told.total_tokens,
         cache_read_tokens=given.cache_read,
-        cache_creation_tokens=max(given.cache_creation, by_lifetime)
-        if by_lifetime
-        else given.cache_creation,
+        cache_creation_tokens=max(given.cache_creation, by_lifetime),
         cache_creation_1h_tokens=given.ephemeral_1h_input_tokens,
         reasoning_tokens=made.reasoning,
         audio_input_tokens=given.audio,
