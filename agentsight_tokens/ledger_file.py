@@ -19,10 +19,14 @@ from .calls import calls_table
 from .forks import ForkGuard
 from .set_aside import set_aside
 
-__all__ = ["LEDGER_FILE", "LedgerFile", "is_damage", "is_full", "repairing"]
+__all__ = ["LEDGER_FILE", "LEDGER_FILES", "LedgerFile", "is_damage", "is_full", "repairing"]
 
 LEDGER_FILE: Final = "ledger.db"
 """The ledger's file within the folder of its process."""
+LEDGER_FILES: Final = tuple(
+    f"{start}{LEDGER_FILE}{end}" for start in ("", ".") for end in ("", "-journal", "-wal", "-shm")
+)
+"""It and what SQLite has beside it; with a dot while it is made."""
 BUSY_SECONDS: Final = 5.0
 """How long a statement waits for another process, which may be frozen in a transaction."""
 
@@ -146,14 +150,11 @@ class LedgerFile:
             sqlite3.Error: If it cannot be written; then nothing has changed.
         """
         with self.lock:
-            target = sqlite3.connect(directory / LEDGER_FILE)
-            try:
-                self._connection.backup(target)
-            finally:
-                target.close()
-            old, self._directory, self._in_memory = self._connection, directory, False
-            self._connection = self._connected()
-            old.close()
+            path = directory / LEDGER_FILE
+            _make(path, self._connection.backup)
+            moved = self._opened(path)
+            self._connection.close()
+            self._connection, self._directory, self._in_memory = moved, directory, False
 
     def checkpoint(self) -> None:
         """Give the space of the write-ahead log back."""
@@ -166,29 +167,40 @@ class LedgerFile:
 
     def make_again(self, error: sqlite3.DatabaseError) -> None:
         """Set the file aside and go on with an empty one."""
-        self._connection.close()
+        damaged = self._connection  # found damaged once more if the disk takes no other now
         self._replace(error)
+        damaged.close()
 
     def _replace(self, error: sqlite3.DatabaseError) -> None:
-        set_aside(self._directory / LEDGER_FILE, error, companions=("-wal", "-shm"))
+        path = self._directory / LEDGER_FILE
+        if path.exists():
+            set_aside(path, error, companions=("-wal", "-shm"))
         self._connection = self._connected()
         self.times_made_again += 1
 
     def _connected(self) -> sqlite3.Connection:
+        if self._in_memory:
+            connection = _connect(":memory:")
+            _furnish(connection)
+            return connection
         path = self._directory / LEDGER_FILE
-        connection = sqlite3.connect(
-            ":memory:" if self._in_memory else path,
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        if self.is_owner and not path.exists():
+            _make(path, _furnish)
+        return self._opened(path)
+
+    def _opened(self, path: Path) -> sqlite3.Connection:
+        """Open a file that is there; looking into a folder must not make one."""
+        connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
         try:
-            _claim(connection)
-            connection.execute("PRAGMA journal_mode=WAL")
+            [(found,)] = connection.execute("PRAGMA application_id")
+            if found != _APPLICATION_ID:
+                raise sqlite3.DatabaseError(_FOREIGN)
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.executescript(_SCHEMA)
-            if not self._in_memory:
-                self._inode = path.stat().st_ino
+            connection.executescript(_SCHEMA)  # an older version had less
+            self._inode = path.stat().st_ino
+        except FileNotFoundError as error:
+            connection.close()
+            raise sqlite3.OperationalError(f"{str(path)!r} was deleted") from error
         except BaseException:
             connection.close()
             raise
@@ -226,11 +238,29 @@ class LedgerFile:
         return self._connection.execute(statement, values).fetchone()
 
 
-def _claim(connection: sqlite3.Connection) -> None:
-    """Refuse a database of somebody else; mark a new one as ours."""
-    [(found,)] = connection.execute("PRAGMA application_id")
-    if found != _APPLICATION_ID:
-        [(tables,)] = connection.execute("SELECT COUNT(*) FROM sqlite_master")
-        if tables:
-            raise sqlite3.DatabaseError(_FOREIGN)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+def _connect(database: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        database, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+
+
+def _furnish(connection: sqlite3.Connection) -> None:
+    """Make the tables of an empty ledger, and mark it as ours."""
+    connection.executescript(f"BEGIN; PRAGMA application_id = {_APPLICATION_ID}; {_SCHEMA} COMMIT;")
+
+
+def _make(path: Path, fill: Callable[[sqlite3.Connection], object]) -> None:
+    """
+    Make a file whole before it has its name.
+
+    Whoever else looked into it before would be in the way of the switch to a write-ahead log,
+    which does not wait, or take it for somebody else's.
+    """
+    unnamed = path.with_name(f".{path.name}")
+    for name in LEDGER_FILES:
+        if name.startswith(unnamed.name):
+            path.with_name(name).unlink(missing_ok=True)  # of a try that failed
+    with contextlib.closing(sqlite3.connect(unnamed, isolation_level=None)) as connection:
+        fill(connection)
+        connection.execute("PRAGMA journal_mode=WAL")
+    unnamed.rename(path)

@@ -22,13 +22,12 @@ from .faults import contained
 from .folder_lock import FolderLock
 from .journal import segments
 from .ledger import LEDGER_FILE, Ledger, Parcel, is_damage, is_full
-from .process_folder import LOCK_FILE, delete_folder
-from .process_note import NOTE_FILE
+from .process_folder import LOCK_FILE, OWN_FILES, delete_folder
 from .set_aside import SET_ASIDE_MARK
 
 __all__ = ["Outbox"]
 
-_BEGUN: Final = {LOCK_FILE, NOTE_FILE}
+_BEGUN: Final = {*OWN_FILES} - {LEDGER_FILE}
 _reported: Final[set[Path]] = set()
 _turns: Final[dict[Path, threading.Lock]] = {}
 """The lock of each directory, for the threads of this process."""

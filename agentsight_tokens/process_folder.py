@@ -24,16 +24,15 @@ from .folder_lock import FolderLock
 from .ids import time_ordered_id
 from .journal import HELD_LIMIT, Journal, segments
 from .ledger import LEDGER_FILE, Ledger
+from .ledger_file import LEDGER_FILES
 from .process_note import NOTE_FILE
 from .set_aside import set_aside
 
-__all__ = ["LOCK_FILE", "ProcessFolder", "delete_folder"]
+__all__ = ["LOCK_FILE", "OWN_FILES", "ProcessFolder", "delete_folder"]
 
 LOCK_FILE: Final = "lock"
-_OWN_FILES: Final = (
-    LEDGER_FILE,
-    f"{LEDGER_FILE}-wal",
-    f"{LEDGER_FILE}-shm",
+OWN_FILES: Final = (
+    *LEDGER_FILES,
     NOTE_FILE,
     f".{NOTE_FILE}",
     LOCK_FILE,
@@ -204,7 +203,7 @@ def delete_folder(folder: Path, ledger: Ledger | None = None) -> None:
             set_aside(folder / name, why)
         _make_way(folder, ledger)
         ledger.close()
-    for path in [*segments(folder), *(folder / name for name in _OWN_FILES)]:
+    for path in [*segments(folder), *(folder / name for name in OWN_FILES)]:
         with contextlib.suppress(OSError):
             path.unlink()
     with contextlib.suppress(OSError):

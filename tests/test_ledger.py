@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 @pytest.fixture
 def ledger(tmp_path: Path, journal: Journal) -> Iterator[Ledger]:
-    with Ledger(tmp_path, "journal") as ledger:
+    with Ledger(tmp_path, "journal", is_owner=True) as ledger:
         ledger.describe(["here", "there"], "test")
         yield ledger
 
@@ -238,11 +239,44 @@ def test_folded_segments_are_deleted(tmp_path: Path, ledger: Ledger, journal: Jo
 
 def test_a_closed_ledger_answers_nothing(tmp_path: Path) -> None:
     """After close() the file is closed."""
-    ledger = Ledger(tmp_path, "journal")
+    ledger = Ledger(tmp_path, "journal", is_owner=True)
     ledger.close()
 
     with pytest.raises(sqlite3.ProgrammingError):
         ledger.summary({})
+
+
+def test_who_looks_into_a_folder_makes_no_ledger(tmp_path: Path) -> None:
+    """Neither a file nor a mark: a folder that is being deleted would stay with it."""
+    with pytest.raises(sqlite3.OperationalError):
+        Ledger(tmp_path, "journal")
+    (tmp_path / "ledger.db").touch()
+    with pytest.raises(sqlite3.DatabaseError):
+        Ledger(tmp_path, "journal")
+
+    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("ledger.db", 0)]
+
+
+def test_a_damaged_ledger_is_made_again_once_the_disk_takes_it(
+    tmp_path: Path, ledger: Ledger, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it could not be at first costs nothing but time."""
+    note(journal, 1, 7)
+    ledger.seal(1, sealed_by="send")
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
+        connection.execute("DROP TABLE calls")
+    with monkeypatch.context() as patch:
+        patch.setattr("agentsight_tokens.ledger_file._make", full)
+        for _ in range(2):
+            with pytest.raises(sqlite3.Error):
+                ledger.seal(1, sealed_by="send")
+
+    assert ledger.seal(1, sealed_by="send") == 1
+    assert ledger.summary({}).input_tokens == 7
+
+
+def full(*_: object) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
 
 
 def test_what_nobody_asks_for_is_forgotten(ledger: Ledger, journal: Journal) -> None:

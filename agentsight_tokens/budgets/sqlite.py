@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Final, NamedTuple
 from agentsight_tokens.errors import StorageError
 from agentsight_tokens.forks import rest_while_forking
 from agentsight_tokens.ids import time_ordered_id
+from agentsight_tokens.write_ahead import write_ahead
 
 from .reservation import Reservation
 from .store import Clock, Counts, Refusal, Sightings, Used, first_refusal, seconds_by
@@ -239,29 +239,14 @@ def _connected(path: Path, timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=timeout, isolation_level=None, check_same_thread=False
     )
-    deadline = time.monotonic() + timeout
     try:
-        while not _is_prepared(connection):
-            # The switch to WAL does not wait for another process that makes it too.
-            if time.monotonic() > deadline:
-                raise sqlite3.OperationalError("another process keeps the file to itself")
-            time.sleep(0.01)
+        write_ahead(connection, seconds=timeout)
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.executescript(_SCHEMA)
     except sqlite3.Error:
         connection.close()
         raise
     return connection
-
-
-def _is_prepared(connection: sqlite3.Connection) -> bool:
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.executescript(_SCHEMA)
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            return False
-        raise
-    return True
 
 
 @lru_cache(maxsize=256)

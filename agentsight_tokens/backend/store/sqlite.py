@@ -19,6 +19,7 @@ from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.errors import UnstorableError
 from agentsight_tokens.forks import ForkGuard
 from agentsight_tokens.usage import UsageRecord
+from agentsight_tokens.write_ahead import write_ahead
 
 from .base import DEFAULT_PROJECT_ID, ProjectReader
 from .budget_counting import PROJECTS_WITH_BUDGETS, Counting, forget_windows
@@ -57,6 +58,8 @@ _UNSTORABLE: Final = (
     ValueError,
 )
 _MEMORY: Final = Path(":memory:")
+_BUSY_SECONDS: Final = 30.0
+"""How long a statement waits for another process."""
 
 
 class SQLiteStore:
@@ -77,7 +80,7 @@ class SQLiteStore:
         with self._lock:
             self._connection = self._connect()
             try:
-                self._connection.execute("PRAGMA journal_mode=WAL")
+                write_ahead(self._connection, seconds=_BUSY_SECONDS)
                 self._connection.execute("PRAGMA synchronous=FULL")
                 self._connection.execute(f"PRAGMA wal_autocheckpoint={_PAGES_IN_THE_LOG}")
                 prepare(self._connection)
@@ -233,5 +236,5 @@ class SQLiteStore:
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(
-            self._path, timeout=30, isolation_level=None, check_same_thread=False
+            self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
