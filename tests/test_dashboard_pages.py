@@ -164,6 +164,32 @@ def test_a_long_table_comes_in_pages(store: Store, visitor: Visitor) -> None:
     assert f"{usage_by(store, []).total.cost.normalize():f} USD" in titles_of(third)
 
 
+def test_of_many_sessions_those_that_cost_most_are_read_page_by_page(
+    store: Store, visitor: Visitor
+) -> None:
+    """There may be millions: no more are added up than a page needs, and the total is of all."""
+    ingest(
+        store,
+        *(
+            some(n, at=NOW, scope=Scope(conversation_id="c", session_id=f"s{n}"))
+            for n in range(250)
+        ),
+    )
+    pages, address = [], "/usage?by=session"
+    while address:
+        pages.append(visitor.get(address))
+        address = follow(pages[-1], "Next") if ">Next<" in pages[-1].body.decode() else ""
+
+    assert [row[0] for page in pages for row in rows_of(page)] == [
+        f"s{number}" for number in reversed(range(250))
+    ]
+    assert "Sessions that cost most" in text_of(pages[0])
+    assert "101 to 200 Back Next" in text_of(pages[1])
+    assert "201 to 250 of 250 Back" in text_of(pages[2])
+    total = f"{usage_by(store, []).total.cost.normalize():f} USD"
+    assert all(total in titles_of(page) for page in pages)
+
+
 def test_usage_is_opened_step_by_step(store: Store, visitor: Visitor) -> None:
     """From a model to its users, from a user to what it used, from a day to its hours."""
     ingest(store, *map(some, range(1, 41)))

@@ -32,6 +32,8 @@ __all__ = ["ENDPOINTS"]
 
 _ROWS_OF_PAGE: Final = 100
 _MOST_GROUPS: Final = 1_000
+_OF_MANY: Final = {"conversation", "session"}
+"""There may be millions of these, so that no more are asked for than are shown."""
 _MOST_DRAWN: Final = 200
 """With more groups than these the chart shows their sum, not each."""
 _LINES_AT_ONCE: Final = 1_000
@@ -121,12 +123,13 @@ def view_of(asked: Asked, query: UsageQuery) -> Mapping[str, Any]:
     selection = selection_of("/usage", query, asked.server.accounts.now())
     by = _dimension(query.by)
     period = selection.period
+    limit = _limit(query)
     report, steps = usage_over_time(
         asked.project,
         (period.step, by),
         where=selection.where,
         zone=period.zone,
-        limit=_MOST_GROUPS,
+        limit=limit,
         most=_MOST_DRAWN,
     )
     names = [name for name in _COLUMNS if name not in _ONLY_IF_ANY or _value(name, report.total)]
@@ -167,7 +170,7 @@ def view_of(asked: Asked, query: UsageQuery) -> Mapping[str, Any]:
             total=_cells(names, report.total, decimals_of([report.total.cost_pico_usd])),
             sum=report.total,
             group_count=len(groups),
-            is_cut=len(groups) == _MOST_GROUPS,
+            is_cut=len(groups) == limit,
             first=first + 1,
             earlier=pages[query.page - 1] if query.page > 1 else "",
             later=pages[query.page + 1] if len(groups) > first + _ROWS_OF_PAGE else "",
@@ -228,6 +231,14 @@ def _dimensions(
 
 def _value(name: str, usage: UsageSummary) -> int:
     return _COLUMNS[name][1](usage)
+
+
+def _limit(query: UsageQuery) -> int:
+    """Return how many groups are read: one more than are shown, or as many as can be sorted."""
+    is_in_order = query.sort in ("", "cost") and query.order == "desc"
+    if query.by in _OF_MANY and is_in_order:
+        return min(query.page * _ROWS_OF_PAGE + 1, _MOST_GROUPS)
+    return _MOST_GROUPS
 
 
 def _sorted(report: UsageReport, query: UsageQuery) -> list[Any]:
