@@ -296,7 +296,7 @@ def test_a_day_is_read_in_its_lean_form(
 
 def read(reader: Watched) -> set[str]:
     """Return the names of what was read of packs."""
-    names = re.compile(r"'((?:lean|timed|ranked|rows|places)\b[^']*)'")
+    names = re.compile(r"'((?:lean|timed|costs|ranked|rows|places)\b[^']*)'")
     return {name for statement in reader.statements for name in names.findall(statement)}
 
 
@@ -561,7 +561,7 @@ def test_a_filter_reads_the_parts_that_have_its_value(
 @pytest.mark.parametrize(
     ("where", "most_rows", "places"),
     [
-        ({}, 700_000, {"ranked", "places of names"}),
+        ({}, 700_000, {"costs", "places of names"}),
         ({"user_id": "u3"}, 700_000, {"places of user_id", "places of names"}),
         ({"status": "ok"}, 700_000, {"places of names"}),
         ({"status": "ok"}, 0, {"places of names"}),
@@ -588,6 +588,18 @@ def test_the_costliest_sessions_are_found_by_what_ranks_all(
     assert found.total == whole.total
     assert {name for name in read(reader) if not name.startswith("rows")} == places
     assert reader.readings == 0
+
+
+@pytest.mark.parametrize("by", [["user"], ["session"], ["day", "model"]])
+def test_what_is_read_in_many_steps_is_the_same(
+    crowded: Store, monkeypatch: pytest.MonkeyPatch, by: list[str]
+) -> None:
+    """The next step is read while the one before is added up."""
+    reader = crowded.of_project(1)
+    expected = usage_by(reader, by, where={"status": "ok", **TWO_DAYS}, limit=9)
+    monkeypatch.setattr("agentsight_tokens.backend.analytics.packed._ROWS_AT_ONCE", 1)
+
+    assert usage_by(reader, by, where={"status": "ok", **TWO_DAYS}, limit=9) == expected
 
 
 def test_sessions_that_cost_the_same_are_told_apart_by_calls(
@@ -722,7 +734,7 @@ def test_conversations_that_are_level_are_looked_for_in_calls(
 
 
 @pytest.mark.parametrize(
-    "what", ["rows 0", "places of names", "places of user_id", "names 0", "ranked"]
+    "what", ["rows 0", "places of names", "places of user_id", "names 0", "costs", "ranked"]
 )
 @pytest.mark.parametrize("is_made_anew", [True, False])
 def test_packs_that_go_between_two_readings_are_made_up_for(

@@ -87,7 +87,9 @@ class Batch:
             for number, key in enumerate(self._query.keys)
         ]
         rows = self._rows if isinstance(picked, slice) else len(picked)
-        gathering.add(groups, self._sums(self._of_parts(picked), rows), rows)
+        sums = self._sums(self._of_parts(picked), rows)
+        # A form has one row of each.
+        gathering.add(groups, sums, rows, has_runs=self._form is None)
 
     def _of_parts(self, picked: slice | Integers) -> list[tuple[Part, slice, slice | Integers]]:
         """Return the parts that have some rows: their places among these, and in the part."""
@@ -152,7 +154,7 @@ class Batch:
         columns = self._column(name)
         found: Integers = numpy.concatenate(
             [
-                numpy.zeros(part.rows, numpy.uint8) if column is None else column.array()
+                numpy.zeros(part.rows, numpy.uint8) if column is None else column.array(part.rows)
                 for part, column in zip(self._parts, columns, strict=True)
             ]
         )
@@ -227,11 +229,18 @@ class Batch:
         """Return the print of the value of one of `NAMED`, row by row."""
         import numpy
 
+        columns = self._column(name)
         prints = [
             numpy.zeros(1, "<i8") if column is None else numpy.frombuffer(part.prints, "<i8")
-            for part, column in zip(self._parts, self._column(name), strict=True)
+            for part, column in zip(self._parts, columns, strict=True)
         ]
-        found: Integers = numpy.concatenate(prints)[self._codes(name) + self._each(_begins(prints))]
+        found: Integers
+        if all(column is not None and not column.kind for column in columns):
+            each = zip(self._parts, prints, strict=True)
+            found = numpy.concatenate([some[: part.rows] for part, some in each])
+        else:
+            codes = self._codes(name) + self._each(_begins(prints))
+            found = numpy.concatenate(prints)[codes]
         return found
 
     def _ids(self, number: int, key: str, picked: Any, gathering: Gathering) -> Integers:

@@ -7,7 +7,7 @@ from itertools import count
 from math import prod
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from agentsight_tokens.backend.store.pack import NAMED, RANKING, REMAINDERS, remainders
+from agentsight_tokens.backend.store.pack import COST, NAMED, REMAINDERS, remainders
 from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 
 from .names import PackedNames
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Gathering", "Group"]
 
-_COST: Final = ("cost_micro_usd", "cost_rest_pico_usd")
 _MICRO: Final = 1_000_000
 _EXACT: Final = 2**53
 """Below this, sums of whole numbers are exact in floating point."""
@@ -108,7 +107,14 @@ class Gathering:
         known.update(zip(new, count(len(known)), strict=False))
         return numpy.fromiter(map(known.__getitem__, values), numpy.int64, len(values))
 
-    def add(self, groups: Sequence[Integers], sums: Sequence[Integers | None], rows: int) -> None:
+    def add(
+        self,
+        groups: Sequence[Integers],
+        sums: Sequence[Integers | None],
+        rows: int,
+        *,
+        has_runs: bool = True,
+    ) -> None:
         """
         Add rows.
 
@@ -116,11 +122,12 @@ class Gathering:
             groups: The numbers of the values of each key, row by row.
             sums: `remainders` of `SUM_COLUMNS`, row by row; None for one of which all is 0.
             rows: How many there are, one at least.
+            has_runs: Whether many rows may be of the same group as the one before.
         """
         part = _Part(groups, sums, rows)
         if self._is_dense(part):
             part = _together(part, *self._distinct(part, self._keys))
-        elif part.numbers <= _FEW_SUMS * rows:
+        elif has_runs and part.numbers <= _FEW_SUMS * rows:
             part = _of_neighbours(part)
         self._parts.append(part)
         self._keys_joined, self._sums_joined = {}, {}
@@ -187,13 +194,13 @@ class Gathering:
         if not self._parts:
             return []
         if limit is not None and len(by) == 1 and by[0] in NAMED:
-            leading = self.leading(by[0], _COST, limit)
+            leading = self.leading(by[0], COST, limit)
             if leading is not self:
                 return leading.groups(by, limit)
         which, first = self.distinct(by)
         chosen = numpy.arange(len(first))
         if limit is not None and limit < len(first):
-            micro, rest = (self.summed(name, which, len(first)) for name in _COST)
+            micro, rest = (self.summed(name, which, len(first)) for name in COST)
             cost = micro + rest // _MICRO
             chosen = numpy.flatnonzero(cost >= numpy.partition(cost, -limit)[-limit])
         values = [self.texts(key, self.numbers(key)[first[chosen]]) for key in by]
@@ -211,20 +218,27 @@ class Gathering:
         sums = zip(*(column[chosen].tolist() for column in columns), strict=True)
         return [Group(key, row) for key, row in zip(names, sums, strict=True)]
 
-    def costliest(self, limit: int) -> Integers:
-        """Return in their order the prints of the groups of one key that cost the most, and as much."""
+    def costliest(self, limit: int, columns: Sequence[str]) -> Integers:
+        """
+        Return in their order the prints of the groups of one key that cost the most, and as much.
+
+        Args:
+            limit: How many there are to be at least.
+            columns: `COST`, or `RANKING` to tell those apart that cost the same.
+        """
         import numpy
 
         [key] = self._keys
-        source = self.leading(key, _COST, limit)
+        source = self.leading(key, COST, limit)
         which, first = source.distinct([key])
         prints = source.numbers(key)[first]
         if limit >= len(first):
             return numpy.sort(prints)
-        micro, rest, tokens, embedded, calls = (
-            source.summed(name, which, len(first)) for name in RANKING
-        )
-        measures = (micro + rest // _MICRO, rest % _MICRO, tokens + embedded, calls)
+        micro, rest, *others = (source.summed(name, which, len(first)) for name in columns)
+        measures = [micro + rest // _MICRO, rest % _MICRO]
+        if others:
+            tokens, embedded, calls = others
+            measures += [tokens + embedded, calls]
         last = numpy.lexsort(measures[::-1])[-limit]
         is_ahead, is_level = numpy.zeros(len(first), bool), numpy.ones(len(first), bool)
         for measure in measures:
@@ -246,21 +260,28 @@ class Gathering:
         """
         import numpy
 
-        rows = self._rows
-        if rows < max(_MANY_ROWS, 2 * _SELECTIVE * limit):
+        if self._rows < max(_MANY_ROWS, 2 * _SELECTIVE * limit):
             return self
-        measure = numpy.concatenate([_measure(part, columns) for part in self._parts])
-        prints = self.numbers(key)
-        if measure.min() < 0 or (int(measure.max()) + _MOST_LEFT) * rows >= _EXACT:
+        place, wanted = self._keys.index(key), _SELECTIVE * limit
+        most, measures, prints = numpy.zeros(_BUCKETS, numpy.int64), [], []
+        # Part by part: what is made of one stays in the cache of the processor.
+        for part in self._parts:
+            measure = _measure(part, columns)
+            if measure.min() < 0:
+                return self
+            # What is left of each number that was divided adds up, too.
+            numpy.add.at(most, _buckets(part.groups[place]), measure + _MOST_LEFT)
+            largest = _largest(measure, wanted)
+            measures.append(measure[largest])
+            prints.append(part.groups[place][largest])
+        measure = numpy.concatenate(measures)
+        largest = _largest(measure, wanted)
+        if len(numpy.unique(numpy.concatenate(prints)[largest])) < limit:
             return self
-        largest = numpy.argpartition(measure, -_SELECTIVE * limit)[-_SELECTIVE * limit :]
-        if len(numpy.unique(prints[largest])) < limit:
-            return self
-        buckets = prints & (_BUCKETS - 1)
-        # What is left of each number that was divided adds up, too.
-        most = numpy.bincount(buckets, measure + _MOST_LEFT, _BUCKETS)
-        chosen = numpy.flatnonzero(most[buckets] >= measure[largest].min())
-        return self if len(chosen) == rows else self._of_rows(chosen)
+        is_ahead = most >= measure[largest].min()
+        chosen = [numpy.flatnonzero(is_ahead[_buckets(part.groups[place])]) for part in self._parts]
+        is_all = sum(map(len, chosen)) == self._rows
+        return self if is_all else self._of_rows_of_parts(chosen)
 
     def distinct(self, by: Sequence[str]) -> tuple[Integers, Integers]:
         """Return of each row the number of its group by some keys, and of each group a row."""
@@ -347,14 +368,20 @@ class Gathering:
         """Return another one of some rows, which are in their order."""
         import numpy
 
+        ends = numpy.cumsum([part.rows for part in self._parts])
+        each = numpy.split(rows, numpy.searchsorted(rows, ends[:-1]))
+        return self._of_rows_of_parts(
+            some - (end - part.rows)
+            for part, end, some in zip(self._parts, ends, each, strict=True)
+        )
+
+    def _of_rows_of_parts(self, rows: Iterable[Integers]) -> Gathering:
+        """Return another one of some rows of each part."""
         found = Gathering(self._keys, self.names)
         found._ids = self._ids
-        ends = numpy.cumsum([part.rows for part in self._parts])
-        for part, last, some in zip(
-            self._parts, ends, numpy.split(rows, numpy.searchsorted(rows, ends)), strict=False
-        ):
-            if len(some):
-                found._parts.append(_picked(part, some - (last - part.rows)))
+        found._parts = [
+            _picked(part, some) for part, some in zip(self._parts, rows, strict=True) if len(some)
+        ]
         return found
 
     def _is_dense(self, part: _Part) -> bool:
@@ -392,6 +419,19 @@ def _picked(part: _Part, rows: Integers) -> _Part:
     return _Part([numbers[rows] for numbers in part.groups], sums, len(rows))
 
 
+def _buckets(prints: Integers) -> Integers:
+    return prints & (_BUCKETS - 1)
+
+
+def _largest(numbers: Integers, count: int) -> Integers:
+    """Return where the largest numbers are; all if there are no more."""
+    import numpy
+
+    if count >= len(numbers):
+        return numpy.arange(len(numbers))
+    return numpy.argpartition(numbers, -count)[-count:]
+
+
 def _measure(part: _Part, columns: Sequence[str]) -> Integers:
     """Return the whole sum of some columns, of which one may be a rest of micro-USD, row by row."""
     import numpy
@@ -401,7 +441,7 @@ def _measure(part: _Part, columns: Sequence[str]) -> Integers:
         number = SUM_COLUMNS.index(name)
         for column in (part.sums[each] for each in (number, *REMAINDERS.get(number, ()))):
             if column is not None:
-                found += column // _MICRO if name == _COST[1] else column
+                found += column // _MICRO if name == COST[1] else column
     return found
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from agentsight_tokens.backend.store import Reader
-from agentsight_tokens.backend.store.pack import print_of
+from agentsight_tokens.backend.store.pack import COST, print_of
 
 from .gathering import Gathering
 from .names import UntoldError
@@ -18,7 +18,6 @@ __all__ = ["leading_conversations"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICRO: Final = 1_000_000
-_COST: Final = ("cost_micro_usd", "cost_rest_pico_usd")
 _MOST: Final = 5_000
 """That are worth to be looked at one by one."""
 
@@ -46,7 +45,7 @@ def leading_conversations(
     Returns:
         None if packs do not tell, or not enough.
     """
-    columns = {"cost_micro_usd": _COST, "total_tokens": ("total_tokens",)}.get(measure or "", ())
+    columns = {"cost_micro_usd": COST, "total_tokens": ("total_tokens",)}.get(measure or "", ())
     try:
         found = gathered(reader, ("conversation_id", "hour"), where, columns)
         return None if found is None else _leading(found, columns, after, limit)
@@ -65,7 +64,7 @@ def _leading(
     which, first = found.distinct(["conversation_id"])
     values = numpy.zeros(len(first), numpy.int64)
     for name in columns:
-        values += found.summed(name, which, len(first)) // (_MICRO if name == _COST[1] else 1)
+        values += found.summed(name, which, len(first)) // (_MICRO if name == COST[1] else 1)
     hours = found.values("hour")
     in_order = sorted(name or "" for name in hours)
     rank_of = {name: rank for rank, name in enumerate(in_order)}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.backend.store.pack import (
@@ -74,6 +75,14 @@ def gather(
     return left
 
 
+class _Reading(NamedTuple):
+    """What is read together: parts of packs of one period, or a form of them."""
+
+    form: Form | None
+    names: dict[Pack, list[str]]
+    """Under which it is stored."""
+
+
 def _batches(  # what is read of whom
     reader: Reader,
     query: Query,
@@ -83,6 +92,33 @@ def _batches(  # what is read of whom
     among: Among | None,
 ) -> Iterator[Batch]:
     """Read the parts of packs that have what is asked for, so many as are in memory together."""
+    readings = list(_readings(reader, query, span, packs, names, among))
+
+    def read(reading: _Reading) -> Batch:
+        found = stored(reader, Part, reading.names)
+        return Batch(query, span, reading.form, found, among)
+
+    if len(readings) < 2:  # nothing to be done meanwhile
+        yield from map(read, readings)
+        return
+    # The next ones are read while these are added up.
+    with ThreadPoolExecutor(1) as ahead:
+        following = ahead.submit(read, readings[0])
+        for reading in readings[1:]:
+            batch = following.result()
+            following = ahead.submit(read, reading)
+            yield batch
+        yield following.result()
+
+
+def _readings(  # what is read of whom
+    reader: Reader,
+    query: Query,
+    span: Range,
+    packs: Sequence[Pack],
+    names: PackedNames,
+    among: Among | None,
+) -> Iterator[_Reading]:
     of_forms: dict[Form | None, list[Pack]] = {}
     for pack in packs:
         if operator.lt(*within(pack, span)):
@@ -97,8 +133,7 @@ def _batches(  # what is read of whom
                 parts = {pack: list(map(part_name, each)) for pack, each in numbers.items()}
                 rows = [len(each) * ROWS_A_PART for each in numbers.values()]
             for few in _cut(list(parts), rows):
-                found = stored(reader, Part, {pack: parts[pack] for pack in few})
-                yield Batch(query, span, form, found, among)
+                yield _Reading(form, {pack: parts[pack] for pack in few})
 
 
 def _parts(

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.backend.store.dialect import Dialect
-from agentsight_tokens.backend.store.pack import NAMED, RANKING
+from agentsight_tokens.backend.store.pack import COST, NAMED, RANKING
 from agentsight_tokens.backend.store.packs import true_packs
 from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 from agentsight_tokens.calls import SUMMARY_COLUMNS
@@ -124,7 +124,8 @@ def sums_over_time(
         where: The filter, as `sums_by` takes it.
         zone: The time zone in which hours and days begin.
         limit: How many groups to return at most.
-        most: With more groups than this, and by a period, the second sums are by time alone.
+        most: With more groups than this or the limit, and by a period, the second sums are by time
+            alone.
 
     Raises:
         InvalidScopeError: For an unknown dimension or filter.
@@ -138,12 +139,16 @@ def sums_over_time(
     gathering = None if key in NAMED else _gathered(reader, split, pieces)
     if gathering is None:
         found = sums_by(reader, [key], where=where, zone=zone, limit=limit)
-        is_split = key not in PERIODS and len(found.groups) <= most
-        steps = [step, key] if is_split else [step]
+        steps = [step, key] if _are_few(found, key, limit, most) else [step]
         return found, sums_by(reader, steps, where=where, zone=zone)
     found = _of(gathering, (key,), limit)
-    is_split = key not in PERIODS and len(found.groups) <= most
+    is_split = _are_few(found, key, limit, most)
     return found, _of(gathering, (step, key) if is_split else (step,), None)
+
+
+def _are_few(found: Sums, key: str, limit: int, most: int) -> bool:
+    """Tell whether groups by a key are all there, and so few that each is looked at over time."""
+    return key not in PERIODS and len(found.groups) < limit and len(found.groups) <= most
 
 
 def gathered(
@@ -214,17 +219,18 @@ def _of_the_costliest(
     if query.filters and sum(pack.head.rows for pack in chain(*packs)) < _MOST_ROWS:
         gathering = _gathered(reader, query, pieces)
         return None if gathering is None else _of(gathering, query.keys, limit)
-    ranked = _gathered(reader, query._replace(columns=RANKING), pieces)
-    if ranked is None:
-        return None
-    prints = ranked.costliest(limit)
-    if len(prints) > limit + _MOST_LEVEL:
-        return None
-    found = _gathered(reader, query, pieces, Among(query.keys[0], Prints(prints)))
-    if found is None:
-        return None
-    total = sums_by(reader, (), where=query.where, columns=query.columns).total
-    return _of(found, query.keys, limit)._replace(total=total)
+    for columns in (COST, RANKING):
+        ranked = _gathered(reader, query._replace(columns=columns), pieces)
+        if ranked is None:
+            return None
+        prints = ranked.costliest(limit, columns)
+        if len(prints) <= limit + _MOST_LEVEL:
+            found = _gathered(reader, query, pieces, Among(query.keys[0], Prints(prints)))
+            if found is None:
+                return None
+            total = sums_by(reader, (), where=query.where, columns=query.columns).total
+            return _of(found, query.keys, limit)._replace(total=total)
+    return None
 
 
 def _of(gathering: Gathering, keys: Sequence[str], limit: int | None) -> Sums:

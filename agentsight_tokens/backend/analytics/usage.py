@@ -114,7 +114,8 @@ def usage_over_time(
         where: The filter, as `usage_by` takes it.
         zone: The time zone in which hours and days begin.
         limit: How many groups to return at most.
-        most: With more groups than this, and by a period, the second report is by time alone.
+        most: With more groups than this or the limit, and by a period, the second report is by
+            time alone.
 
     Raises:
         InvalidScopeError: For an unknown dimension or filter.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Integers = npt.NDArray[np.int64]
 
 __all__ = [
+    "COST",
     "FORMS",
     "HEAD_NAME",
     "NAMED",
@@ -103,10 +104,10 @@ ROWS_A_PART: Final = 1_024
 HEAD_NAME: Final = ""
 """The name under which the head of a pack is stored, beside its parts."""
 
-RANKING: Final = (
-    *("cost_micro_usd", "cost_rest_pico_usd"),
-    *("total_tokens", "embedding_tokens", "calls"),
-)
+COST: Final = ("cost_micro_usd", "cost_rest_pico_usd")
+"""The sums that are a cost."""
+
+RANKING: Final = (*COST, "total_tokens", "embedding_tokens", "calls")
 """The sums by which the costliest groups are found."""
 
 
@@ -128,9 +129,14 @@ class Form(NamedTuple):
 FORMS: Final[tuple[Form, ...]] = (
     Form("lean", tuple(name for name in PACKED_DIMENSIONS if name not in _OF_MANY)),
     Form("timed", HOURLY_KEY[2:], has_quarters=True),
+    Form("costs", ("session_id",), sums=COST, gain=1),
     Form("ranked", ("session_id",), sums=RANKING, gain=1),
 )
-"""Those of few values, those of the tables of sums by the hour, and what ranks all sessions."""
+"""
+Those of few values, those of the tables of sums by the hour, and what ranks all sessions.
+
+Mostly their costs do; where too many cost the same, the rest does.
+"""
 
 REMAINDERS: Final = {
     SUM_COLUMNS.index(name): tuple(map(SUM_COLUMNS.index, parts))
@@ -146,7 +152,7 @@ The sums of which a pack has what others are not: mostly nothing.
 Money is carried from one half to the other, so that both are nothing where the whole is.
 """
 
-_FORMAT: Final = 5
+_FORMAT: Final = 6
 _MICRO: Final = 1_000_000
 _COST, _REST = (SUM_COLUMNS.index(name) for name in ("cost_micro_usd", "cost_rest_pico_usd"))
 _MONEY: Final = tuple(
@@ -175,15 +181,17 @@ class Column(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The quarters, or the codes of a dimension, row by row."""
 
     kind: str
-    """The type of the numbers, as NumPy writes it."""
-    numbers: memoryview
+    """The type of the numbers, as NumPy writes it; nothing where each row's is its place."""
+    numbers: memoryview = _NOWHERE
     texts: tuple[str | None, ...] = ()
     """What the numbers stand for, in a dimension that is not `NAMED`."""
 
-    def array(self) -> Any:
-        """Return the numbers."""
+    def array(self, rows: int) -> Any:
+        """Return the numbers of so many rows."""
         import numpy
 
+        if not self.kind:
+            return numpy.arange(rows)
         return numpy.frombuffer(self.numbers, self.kind)
 
 

@@ -201,7 +201,9 @@ class _Rows(NamedTuple):
             if texts == [None]:
                 continue
             if name in NAMED:
-                columns[name] = _column(numpy.searchsorted(self._named(), codes))
+                numbers = numpy.searchsorted(self._named(), codes)
+                is_place = numpy.array_equal(numbers, numpy.arange(len(codes)))
+                columns[name] = Column("") if is_place else _column(numbers)
             else:
                 columns[name] = _column(found, texts)
         prints = values[NAMED[0]].prints[self._named()]
