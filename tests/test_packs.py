@@ -294,9 +294,34 @@ def test_a_day_is_read_in_its_lean_form(
     assert read(reader) == ({form, "rows 0"} if form == "lean" else {form})
 
 
+def test_an_organisation_is_read_in_a_form_of_its_own(store: Store) -> None:
+    """What its overview shows; who its users are is read in rows."""
+    records = [
+        call(
+            id=str(number),
+            at=DAY_1 + timedelta(minutes=5 * number),
+            scope=Scope(org_id=f"o{number % 3}", user_id=f"u{number % 7}"),
+            model="ab"[number % 2],
+        )
+        for number in range(288)
+    ]
+    keep(store, *records, call(id="later", at=NOW))
+    where = {"org_id": "o1"}
+    expected = [
+        usage_by(store.of_project(1), by, where=where) for by in (["day", "model"], ["user"])
+    ]
+    assert pack_all(store, NOW, fewest=1) == 1
+    overview, users = Watched(store), Watched(store)
+
+    assert usage_by(overview, ["day", "model"], where=where) == expected[0]
+    assert usage_by(users, ["user"], where=where) == expected[1]
+    assert read(overview) == {"orgs"}
+    assert read(users) == {"places of org_id", "rows 0"}
+
+
 def read(reader: Watched) -> set[str]:
     """Return the names of what was read of packs."""
-    names = re.compile(r"'((?:lean|timed|costs|ranked|rows|places)\b[^']*)'")
+    names = re.compile(r"'((?:lean|orgs|timed|costs|ranked|rows|places)\b[^']*)'")
     return {name for statement in reader.statements for name in names.findall(statement)}
 
 

@@ -128,12 +128,14 @@ class Form(NamedTuple):
 
 FORMS: Final[tuple[Form, ...]] = (
     Form("lean", tuple(name for name in PACKED_DIMENSIONS if name not in _OF_MANY)),
+    Form("orgs", ("org_id", "model", "provider", "environment")),
     Form("timed", HOURLY_KEY[2:], has_quarters=True),
     Form("costs", ("session_id",), sums=COST, gain=1),
     Form("ranked", ("session_id",), sums=RANKING, gain=1),
 )
 """
-Those of few values, those of the tables of sums by the hour, and what ranks all sessions.
+Those of few values, what an organisation's overview shows, those of the tables of sums by the
+hour, and what ranks all sessions.
 
 Mostly their costs do; where too many cost the same, the rest does.
 """
