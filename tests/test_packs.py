@@ -34,7 +34,7 @@ from agentsight_tokens.backend.store import Reader, SQLiteStore, Store
 from agentsight_tokens.backend.store.base import ProjectReader
 from agentsight_tokens.backend.store.packing import Packing, pack, pack_all, spans_due
 from agentsight_tokens.backend.store.packs import true_packs
-from agentsight_tokens.backend.store.rollup import DAY, SUM_COLUMNS
+from agentsight_tokens.backend.store.rollup import DAY, HOUR, SUM_COLUMNS
 from agentsight_tokens.calls import microseconds
 from tests.analytics_kit import keep
 from tests.records import call
@@ -336,13 +336,32 @@ def test_few_calls_are_not_packed(store: Store) -> None:
     ]
 
 
-def test_too_many_calls_are_not_packed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has not been packed yet is in memory."""
-    monkeypatch.setattr("agentsight_tokens.backend.store.packing._MOST_CALLS", 2)
-    keep(store, *calls_of(DAY_1), *calls_of(DAY_1 + timedelta(days=1), 2))
+def test_a_day_of_too_many_calls_is_packed_by_the_hour(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has not been packed yet is in memory; an hour that has too many is read as it is."""
+    monkeypatch.setattr("agentsight_tokens.backend.store.packing._MOST_CALLS", 4)
+    second = DAY_1 + timedelta(days=1)
+    times = [*range(3), *[100 + n for n in range(5)], *[1380 + n for n in range(3)]]
+    records = [
+        call(id=f"{number}", at=second + timedelta(minutes=number), scope=Scope(feature="f"))
+        for number in times
+    ]
+    keep(store, *calls_of(DAY_1, 2), *records)
+    spans = list(spans_due(store, NOW, fewest=1))
 
-    [span] = spans_due(store, NOW, fewest=1)
-    assert span.start == microseconds(DAY_1) + DAY
+    assert [(span.period, span.start - microseconds(DAY_1)) for span in spans] == [
+        *(("hour", DAY + hour * HOUR) for hour in (23, 0)),
+        ("day", 0),
+    ]
+    where = {"since": second, "feature": "f", "until": second + timedelta(days=1)}
+    expected = usage_by(store.of_project(1), ["hour"], where=where)
+    assert pack_all(store, NOW, fewest=1) == 3
+    assert list(spans_due(store, NOW, fewest=1)) == []
+    reader = Watched(store)
+    assert usage_by(reader, ["hour"], where=where) == expected
+    assert expected.total.request_count == 11
+    assert "rows 0" in read(reader)
 
 
 class Interrupted:

@@ -35,7 +35,7 @@ FEWEST_CALLS: Final = 200
 """That are worth a pack."""
 
 _MOST_CALLS: Final = 500_000
-"""That are packed: what has not been packed yet takes much memory."""
+"""That are packed at once, because that takes memory: of a day that has more, each hour is."""
 
 _LATE: Final = timedelta(minutes=5)
 """A time is over when what comes late has mostly come."""
@@ -122,19 +122,30 @@ def spans_due(store: Store, now: datetime, *, fewest: int = FEWEST_CALLS) -> Ite
             continue
         heads = heads_of(reader)
         since = oldest - oldest % DAY
-        spans: tuple[tuple[PackPeriod, int, int], ...] = (
-            ("hour", max(today, since), over - over % HOUR),
-            ("day", since, today),
-        )
-        for period, first, end in spans:
-            for start, proof in sorted(proofs_of(reader, period, first, end).items(), reverse=True):
-                head = heads.get((period, start))
-                if not fewest <= proof[1] <= _MOST_CALLS or (
-                    head is not None and head.proof == proof
-                ):
-                    continue
-                if head is None or head.proof or head.began_at < lost:
-                    yield Span(project_id, period, start, proof)
+        for period, start, proof in _times_over(reader, since, today, over - over % HOUR):
+            head = heads.get((period, start))
+            if not fewest <= proof[1] <= _MOST_CALLS or (head is not None and head.proof == proof):
+                continue
+            if head is None or head.proof or head.began_at < lost:
+                yield Span(project_id, period, start, proof)
+
+
+def _times_over(
+    reader: Reader, since: int, today: int, until: int
+) -> Iterator[tuple[PackPeriod, int, tuple[int, ...]]]:
+    """Yield the latest first the hours of today, and days; of one that has too much, its hours."""
+
+    def times(period: PackPeriod, first: int, end: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+        yield from sorted(proofs_of(reader, period, first, end).items(), reverse=True)
+
+    for start, proof in times("hour", max(today, since), until):
+        yield "hour", start, proof
+    for day, proof in times("day", since, today):
+        if proof[1] <= _MOST_CALLS:
+            yield "day", day, proof
+        else:
+            for start, of_hour in times("hour", day, day + DAY):
+                yield "hour", start, of_hour
 
 
 def pack(store: Store, span: Span) -> bool:
