@@ -12,6 +12,7 @@ from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 
 from .names import PackedNames
 from .places import Among
+from .sum_rows import SumRows, or_zeros, summed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,16 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["Gathering", "Group"]
 
 _MICRO: Final = 1_000_000
-_EXACT: Final = 2**53
-"""Below this, sums of whole numbers are exact in floating point."""
 _SPARSE: Final = 4
 """How many times more groups can be than there are make it quicker to sort those that are."""
 _SELECTIVE: Final = 4
 """How many times more rows there are than those asked for make it quicker to pick these out."""
 _FEW_SUMS: Final = 8
 """Of so many at most, rows that are next to one another are put together before they are kept."""
-_WORTH: Final = 2
-"""How many times fewer rows are worth putting some together."""
 _MOST_LOOSE: Final = 16_000_000
 """Numbers, in columns of sums, that are kept as they came."""
 _MOST_NUMBERS: Final = 20_000_000
@@ -50,21 +47,6 @@ class Group(NamedTuple):
     """One value for each dimension; None where the calls say nothing."""
     sums: tuple[int, ...]
     """`SUM_COLUMNS`."""
-
-
-class _Part(NamedTuple):
-    """Rows that came together."""
-
-    groups: Sequence[Integers]
-    """The number of the value of each key, row by row."""
-    sums: Sequence[Integers | None]
-    """`remainders` of `SUM_COLUMNS`; one is None where all of it is 0."""
-    rows: int
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers the sums are."""
-        return self.rows * sum(column is not None for column in self.sums)
 
 
 class Gathering:
@@ -87,7 +69,7 @@ class Gathering:
         self.names = names
         self._keys = tuple(keys)
         self._ids: list[dict[str | None, int]] = [{} for _ in keys]
-        self._parts: list[_Part] = []
+        self._parts: list[SumRows] = []
         self._keys_joined: dict[int, Integers] = {}
         self._sums_joined: dict[int, Integers | None] = {}
         """Columns of all parts, of those that have been asked for."""
@@ -124,19 +106,19 @@ class Gathering:
             rows: How many there are, one at least.
             has_runs: Whether many rows may be of the same group as the one before.
         """
-        part = _Part(groups, sums, rows)
+        part = SumRows(groups, sums, rows)
         if self._is_dense(part):
-            part = _together(part, *self._distinct(part, self._keys))
+            part = part.together(*self._distinct(part, self._keys))
         elif has_runs and part.numbers <= _FEW_SUMS * rows:
-            part = _of_neighbours(part)
+            part = part.with_neighbours_together()
         self._parts.append(part)
         self._keys_joined, self._sums_joined = {}, {}
         self._loose += part.numbers
         if self._loose > _MOST_LOOSE:
             every = range(len(SUM_COLUMNS))
             groups = [self.numbers(key) for key in self._keys]
-            whole = _Part(groups, list(map(self._column, every)), self._rows)
-            self._parts = [_together(whole, *self._distinct(whole, self._keys))]
+            whole = SumRows(groups, list(map(self._column, every)), self._rows)
+            self._parts = [whole.together(*self._distinct(whole, self._keys))]
             self._keys_joined, self._sums_joined = {}, {}
             self._loose, self._kept = 0, self._parts[0].numbers
 
@@ -266,7 +248,7 @@ class Gathering:
         most, measures, prints = numpy.zeros(_BUCKETS, numpy.int64), [], []
         # Part by part: what is made of one stays in the cache of the processor.
         for part in self._parts:
-            measure = _measure(part, columns)
+            measure = part.measure(columns)
             if measure.min() < 0:
                 return self
             # What is left of each number that was divided adds up, too.
@@ -285,7 +267,9 @@ class Gathering:
 
     def distinct(self, by: Sequence[str]) -> tuple[Integers, Integers]:
         """Return of each row the number of its group by some keys, and of each group a row."""
-        return self._distinct(_Part([self.numbers(key) for key in self._keys], [], self._rows), by)
+        return self._distinct(
+            SumRows([self.numbers(key) for key in self._keys], [], self._rows), by
+        )
 
     def texts(self, key: str, numbers: Integers) -> list[str | None]:
         """
@@ -343,7 +327,7 @@ class Gathering:
         column = self._column(number)
         if column is None:
             return numpy.zeros(groups, numpy.int64)
-        return _summed(column, which, groups)
+        return summed(column, which, groups)
 
     @property
     def _rows(self) -> int:
@@ -361,7 +345,7 @@ class Gathering:
                 self._sums_joined[number] = each[0]
             else:
                 rows = [part.rows for part in self._parts]
-                self._sums_joined[number] = numpy.concatenate(list(map(_or_zeros, each, rows)))
+                self._sums_joined[number] = numpy.concatenate(list(map(or_zeros, each, rows)))
         return self._sums_joined[number]
 
     def _of_rows(self, rows: Integers) -> Gathering:
@@ -380,16 +364,16 @@ class Gathering:
         found = Gathering(self._keys, self.names)
         found._ids = self._ids
         found._parts = [
-            _picked(part, some) for part, some in zip(self._parts, rows, strict=True) if len(some)
+            part.picked(some) for part, some in zip(self._parts, rows, strict=True) if len(some)
         ]
         return found
 
-    def _is_dense(self, part: _Part) -> bool:
+    def _is_dense(self, part: SumRows) -> bool:
         """Return whether there cannot be many more groups than rows, so that none are sorted."""
         sizes = map(len, self._ids)
         return not set(self._keys) & set(NAMED) and prod(sizes) <= _SPARSE * part.rows
 
-    def _distinct(self, part: _Part, by: Sequence[str]) -> tuple[Integers, Integers]:
+    def _distinct(self, part: SumRows, by: Sequence[str]) -> tuple[Integers, Integers]:
         import numpy
 
         joint, size = numpy.zeros(part.rows, numpy.int64), 1
@@ -414,11 +398,6 @@ class Gathering:
         return (numpy.cumsum(is_there) - 1)[joint], row_of[is_there]
 
 
-def _picked(part: _Part, rows: Integers) -> _Part:
-    sums = [None if column is None else column[rows] for column in part.sums]
-    return _Part([numbers[rows] for numbers in part.groups], sums, len(rows))
-
-
 def _buckets(prints: Integers) -> Integers:
     return prints & (_BUCKETS - 1)
 
@@ -430,54 +409,3 @@ def _largest(numbers: Integers, count: int) -> Integers:
     if count >= len(numbers):
         return numpy.arange(len(numbers))
     return numpy.argpartition(numbers, -count)[-count:]
-
-
-def _measure(part: _Part, columns: Sequence[str]) -> Integers:
-    """Return the whole sum of some columns, of which one may be a rest of micro-USD, row by row."""
-    import numpy
-
-    found = numpy.zeros(part.rows, numpy.int64)
-    for name in columns:
-        number = SUM_COLUMNS.index(name)
-        for column in (part.sums[each] for each in (number, *REMAINDERS.get(number, ()))):
-            if column is not None:
-                found += column // _MICRO if name == COST[1] else column
-    return found
-
-
-def _of_neighbours(part: _Part) -> _Part:
-    """Return rows of which those next to one another are one if they are of one group."""
-    import numpy
-
-    is_first = numpy.zeros(part.rows, bool)
-    is_first[0] = True
-    for numbers in part.groups:
-        is_first[1:] |= numbers[1:] != numbers[:-1]
-    return _together(part, numpy.cumsum(is_first) - 1, numpy.flatnonzero(is_first))
-
-
-def _together(part: _Part, which: Integers, first: Integers) -> _Part:
-    """Return rows with one for each group, if they are much fewer."""
-    if _WORTH * len(first) > part.rows:
-        return part
-    sums = [None if column is None else _summed(column, which, len(first)) for column in part.sums]
-    return _Part([numbers[first] for numbers in part.groups], sums, len(first))
-
-
-def _or_zeros(column: Integers | None, length: int) -> Integers:
-    import numpy
-
-    return numpy.zeros(length, numpy.int8) if column is None else column
-
-
-def _summed(column: Integers, which: Integers, groups: int) -> Integers:
-    import numpy
-
-    largest = 2 ** (8 * column.itemsize - 1)
-    if largest * len(column) >= _EXACT:
-        largest = max(-int(column.min()), int(column.max()))
-    if largest * len(column) < _EXACT:
-        return numpy.bincount(which, column, groups).astype(numpy.int64)
-    sums = numpy.zeros(groups, numpy.int64)
-    numpy.add.at(sums, which, column.astype(numpy.int64))
-    return sums
