@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
 
@@ -49,7 +49,8 @@ def ingest(store: Store, *records: UsageRecord) -> None:
 def spent(usd: str, *, user: str = "u", **facts: object) -> UsageRecord:
     """Return a call of now that cost so much and used a hundred tokens."""
     given = {
-        "at": NOW - timedelta(seconds=1),
+        # Of the time of the test itself: since this file was read an hour may have begun.
+        "at": datetime.now(timezone.utc),
         "cost_pico_usd": int(Decimal(usd).scaleb(12)),
         "usage": TokenUsage(input_tokens=90, output_tokens=10),
         "scope": Scope(conversation_id="c", user_id=user),
