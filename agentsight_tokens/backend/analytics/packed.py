@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
@@ -55,8 +55,13 @@ def gather(
     Raises:
         UntoldError: If packs do not tell which conversation or session is asked for.
     """
+
+    def read(reading: _Reading) -> Batch:
+        return Batch(query, span, reading.form, stored(reader, Part, reading.names), among)
+
+    readings = list(_readings(reader, query, span, packs, gathering.names, among))
     known: list[Pack] = []
-    for batch in _batches(reader, query, span, packs, gathering.names, among):
+    for batch in _batches(readings, read):
         known += batch.packs
         batch.add_to(gathering)
         if gathering.is_full:
@@ -64,8 +69,13 @@ def gather(
     for name in NAMED:
         if (value := query.filters.get(name)) is not None:
             gathering.names.check(value)
+    return _beside(known, span)
+
+
+def _beside(packs: Sequence[Pack], span: Range) -> list[Range]:
+    """Return the times of a span that packs do not tell of."""
     left, since = [], span.since
-    for pack in sorted(known, key=lambda pack: pack.start):
+    for pack in sorted(packs, key=lambda pack: pack.start):
         first, end = within(pack, span)
         if since is None or since < first:
             left.append(Range(since, first))
@@ -83,32 +93,17 @@ class _Reading(NamedTuple):
     """Under which it is stored."""
 
 
-def _batches(  # what is read of whom
-    reader: Reader,
-    query: Query,
-    span: Range,
-    packs: Sequence[Pack],
-    names: PackedNames,
-    among: Among | None,
-) -> Iterator[Batch]:
-    """Read the parts of packs that have what is asked for, so many as are in memory together."""
-    readings = list(_readings(reader, query, span, packs, names, among))
-
-    def read(reading: _Reading) -> Batch:
-        found = stored(reader, Part, reading.names)
-        return Batch(query, span, reading.form, found, among)
-
-    if len(readings) < 2:  # nothing to be done meanwhile
-        yield from map(read, readings)
+def _batches(readings: Sequence[_Reading], read: Callable[[_Reading], Batch]) -> Iterator[Batch]:
+    """Yield what is read, and read what follows while that is added up."""
+    if not readings:
         return
-    # The next ones are read while these are added up.
     with ThreadPoolExecutor(1) as ahead:
-        following = ahead.submit(read, readings[0])
+        batch = read(readings[0])
         for reading in readings[1:]:
-            batch = following.result()
             following = ahead.submit(read, reading)
             yield batch
-        yield following.result()
+            batch = following.result()
+        yield batch
 
 
 def _readings(  # what is read of whom
@@ -119,6 +114,7 @@ def _readings(  # what is read of whom
     names: PackedNames,
     among: Among | None,
 ) -> Iterator[_Reading]:
+    """Yield the parts of packs that have what is asked for, so many as are in memory together."""
     of_forms: dict[Form | None, list[Pack]] = {}
     for pack in packs:
         if operator.lt(*within(pack, span)):

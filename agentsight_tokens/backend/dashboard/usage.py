@@ -20,6 +20,7 @@ from agentsight_tokens.backend.analytics import (
 )
 from agentsight_tokens.backend.endpoint import Asked, Endpoint
 from agentsight_tokens.backend.problem import Problem
+from agentsight_tokens.backend.store.pack import NAMED
 from agentsight_tokens.rows import USAGE_ROW_FIELDS, csv_cell, written
 from agentsight_tokens.summary import UsageSummary
 
@@ -32,8 +33,6 @@ __all__ = ["ENDPOINTS"]
 
 _ROWS_OF_PAGE: Final = 100
 _MOST_GROUPS: Final = 1_000
-_OF_MANY: Final = {"conversation", "session"}
-"""There may be millions of these, so that no more are asked for than are shown."""
 _MOST_DRAWN: Final = 200
 """With more groups than these the chart shows their sum, not each."""
 _LINES_AT_ONCE: Final = 1_000
@@ -234,9 +233,14 @@ def _value(name: str, usage: UsageSummary) -> int:
 
 
 def _limit(query: UsageQuery) -> int:
-    """Return how many groups are read: one more than are shown, or as many as can be sorted."""
+    """
+    Return how many groups are read: as many as can be sorted.
+
+    Of conversations and sessions, of which there may be millions, it is one more than are shown,
+    if these are in the order in which they are found.
+    """
     is_in_order = query.sort in ("", "cost") and query.order == "desc"
-    if query.by in _OF_MANY and is_in_order:
+    if DIMENSIONS[query.by] in NAMED and is_in_order:
         return min(query.page * _ROWS_OF_PAGE + 1, _MOST_GROUPS)
     return _MOST_GROUPS
 

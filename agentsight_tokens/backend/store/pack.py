@@ -156,7 +156,7 @@ Money is carried from one half to the other, so that both are nothing where the 
 
 _FORMAT: Final = 6
 _MICRO: Final = 1_000_000
-_COST, _REST = (SUM_COLUMNS.index(name) for name in ("cost_micro_usd", "cost_rest_pico_usd"))
+_COST, _REST = map(SUM_COLUMNS.index, COST)
 _MONEY: Final = tuple(
     (SUM_COLUMNS.index(f"{name}_micro_usd"), SUM_COLUMNS.index(f"{name}_rest_pico_usd"))
     for name in ("cost", "prompt_cost", "completion_cost")

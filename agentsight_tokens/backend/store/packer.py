@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from .pack import (
+    COST,
     FORMS,
     HEAD_NAME,
     NAMED,
@@ -45,7 +46,7 @@ _SORTED_BY: Final = ("conversation_id", "session_id", "user_id", "org_id")
 """From the last one that counts to the first."""
 
 _MICRO: Final = 1_000_000
-_COST, _REST = "cost_micro_usd", "cost_rest_pico_usd"
+_COST, _REST = COST
 _SPARSE: Final = 4
 """Of how many numbers one is not 0 where only those are stored that are not."""
 
