@@ -240,6 +240,19 @@ def test_conversations_that_lead_are_found_in_packs(store: Store, order: Convers
     assert len(found[0]) > 5
 
 
+def test_no_calls_have_a_sum_in_packs_too(packed: Store) -> None:
+    """As the calls answer it: what is grouped by nothing is one group."""
+    where = {"feature": "f", "agent": "nobody", "since": DAY_1, "until": DAY_1 + timedelta(days=1)}
+    reader = Watched(packed)
+    found = usage_by(reader, [], where=where)
+    with packed.transaction() as transaction:
+        transaction.run("DELETE FROM packed_calls")
+
+    assert found == usage_by(packed.of_project(1), [], where=where)
+    assert [key for key, _ in found.groups] == [()]
+    assert reader.readings == 0
+
+
 def test_packs_say_nothing_of_an_empty_text(packed: Store) -> None:
     """Which is told from no text in the calls alone."""
     keep(packed, call(id="empty", at=DAY_1, scope=Scope(user_id="", feature="f")))

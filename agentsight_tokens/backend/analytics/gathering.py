@@ -173,8 +173,8 @@ class Gathering:
         """
         import numpy
 
-        if not self._parts:
-            return []
+        if not self._parts:  # of no calls there is a sum, too, as in SQL
+            return [] if by else [Group((), (0,) * len(SUM_COLUMNS))]
         if limit is not None and len(by) == 1 and by[0] in NAMED:
             leading = self.leading(by[0], COST, limit)
             if leading is not self:
