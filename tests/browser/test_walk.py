@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import PHONE, Opener, Site
 
@@ -81,6 +81,63 @@ def test_days_can_be_chosen(opened: Opener) -> None:
     expect(page.get_by_label("First day")).to_have_count(0)
     page.go_back()
     expect(page.get_by_label("First day")).to_have_value("2026-01-01")
+
+
+def test_a_date_can_be_typed(opened: Opener) -> None:
+    """Nothing is asked while its digits, of which each may make a date, are still being typed."""
+    page = opened()
+    page.get_by_label("Time range").select_option("custom")
+    page.get_by_label("First day").focus()
+    page.keyboard.type("0213")
+    page.wait_for_timeout(300)  # What a digit asked for would be here by then.
+    page.keyboard.type("2026")
+    assert "since=" not in page.url
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("since=2026-02-13"))
+    expect(page.get_by_label("First day")).to_be_focused()
+
+    page.keyboard.press("ArrowUp")
+    page.get_by_label("Last day").focus()
+    page.keyboard.type("03142026")
+    page.get_by_label("Time zone").focus()
+    expect(page).to_have_url(re.compile("since=2026-03-13&until=2026-03-14"))
+    expect(page.get_by_label("Time zone")).to_be_focused()
+
+
+def test_the_last_choice_is_what_is_shown(opened: Opener) -> None:
+    """Also when the answer to the choice before it is still on its way."""
+    page = opened()
+    held: list[Route] = []
+    page.route("**/?range=7d*", lambda route: held.append(route))
+    for choose, shown in (
+        (lambda: page.get_by_label("Time range").select_option("90d"), "range=90d"),
+        (lambda: page.get_by_role("link", name="Tokens", exact=True).click(), "metric=tokens"),
+    ):
+        with page.expect_request("**/?range=7d*"):
+            page.get_by_label("Time range").select_option("7d")
+        choose()
+        held.pop().continue_()
+        expect(page).to_have_url(re.compile(shown))
+        page.wait_for_timeout(200)
+        assert "range=7d" not in page.url
+        expect(page.get_by_label("Time range")).to_have_value("90d")
+
+
+def test_a_choice_counts_as_soon_as_it_can_be_made(opened: Opener) -> None:
+    """A form that has just come in answers at once."""
+    page = opened()
+    page.evaluate(
+        """new MutationObserver((_, observer) => {
+            if (!document.querySelector("#since")) return;
+            observer.disconnect();
+            const range = document.querySelector("#range");
+            range.value = "90d";
+            range.dispatchEvent(new Event("change", { bubbles: true }));
+        }).observe(document.body, { childList: true, subtree: true })"""
+    )
+    page.get_by_label("Time range").select_option("custom")
+    expect(page).to_have_url(re.compile("range=90d"))
+    expect(page.get_by_label("First day")).to_have_count(0)
 
 
 def test_one_drills_down_to_a_call(opened: Opener) -> None:

@@ -219,6 +219,38 @@
     button.textContent = "Copied";
   };
 
+  // Each digit of a date may make a date of its own: dates that are typed are asked for when they are left.
+  let isTyping = false;
+  const isDate = (target) => target?.type === "date";
+  const askFor = (form) => {
+    isTyping = false;
+    const dates = [...form.elements].filter(isDate);
+    if (dates.some((date) => date.value !== date.defaultValue)) form.dispatchEvent(new Event("change"));
+  };
+  const watchDates = () => {
+    const on = (name, act) => {
+      document.addEventListener(name, (event) => { if (isDate(event.target)) act(event); }, { capture: true });
+    };
+    on("pointerdown", () => { isTyping = false; });
+    on("keydown", ({ key, target }) => {
+      if (key === "Enter") askFor(target.form);
+      else isTyping = true;
+    });
+    on("change", (event) => { if (isTyping) event.stopPropagation(); });
+    on("focusout", ({ target, relatedTarget }) => { if (!isDate(relatedTarget)) askFor(target.form); });
+  };
+
+  // An answer is dropped when more was asked for since: the form that asks next would go with it.
+  const watchAnswers = () => {
+    let isOutdated = false;
+    const on = (name, act) => {
+      document.addEventListener(name, (event) => { if (event.detail.target.id === "main") act(event); });
+    };
+    on("htmx:confirm", () => { isOutdated = true; });
+    on("htmx:beforeRequest", () => { isOutdated = false; });
+    on("htmx:beforeOnLoad", (event) => { if (isOutdated) event.preventDefault(); });
+  };
+
   const prepare = () => {
     // Only https and localhost give pages the clipboard.
     for (const button of document.querySelectorAll("[data-copy]")) button.hidden = !navigator.clipboard;
@@ -255,6 +287,8 @@
         each.querySelector("summary").focus();
       });
     });
+    watchDates();
+    watchAnswers();
     document.addEventListener("htmx:afterSettle", prepare);
     prepare();
     resized.observe(document.body);
