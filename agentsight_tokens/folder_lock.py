@@ -15,6 +15,7 @@ class FolderLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
+        self._inode = 0
 
     @property
     def is_held(self) -> bool:
@@ -27,9 +28,21 @@ class FolderLock:
         if self._descriptor is None:
             return False
         try:
-            return os.fstat(self._descriptor).st_ino != self._path.stat().st_ino
+            return self._path.stat().st_ino != self._inode
         except OSError:
             return True
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether there is such a lock, and somebody else holds it."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return not _lock(descriptor)
+        finally:
+            os.close(descriptor)
 
     def try_acquire(self) -> bool:
         """
@@ -41,12 +54,11 @@ class FolderLock:
         if self._descriptor is not None:
             return True
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _lock(descriptor):
             os.close(descriptor)
             return False
         self._descriptor = descriptor
+        self._inode = os.fstat(descriptor).st_ino
         return True
 
     def moved(self, path: Path) -> None:
@@ -58,3 +70,11 @@ class FolderLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -39,7 +39,11 @@ from .waiting_size import WaitingSize
 __all__ = ["Sender"]
 
 POLL_SECONDS: Final = 0.3
-"""How often a sender looks for work that nobody told it of, and for a free lock."""
+"""How often a sender looks for a free lock, and whether what failed works again."""
+LOOK_SECONDS: Final = 1.0
+"""How often the one that delivers looks for work that nobody told it of."""
+REST_FACTOR: Final = 10
+LONGEST_REST_SECONDS: Final = 5.0
 MEASURE_SECONDS: Final = 1.0
 BATCH_CALLS: Final = 1000
 """How many calls are delivered at once, about; a parcel is never torn for it."""
@@ -112,7 +116,8 @@ class Sender:
 
     def waiting_bytes(self) -> int:
         """Return about how much waits for the destination, in all folders."""
-        return self._size.read()
+        known = self._size.published if self._lock.is_held else None
+        return self._size.read() if known is None else known
 
     def drain(self, deadline: float) -> bool:
         """
@@ -168,6 +173,7 @@ class Sender:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            began = time.monotonic()
             try:
                 self._work()
             except Exception as error:  # noqa: BLE001  # the thread must survive whatever it meets
@@ -179,8 +185,16 @@ class Sender:
                 self._passes.notify_all()
             self._on_progress()
             if not self._stopping.is_set():
-                self._bell.wait(POLL_SECONDS)
+                self._bell.wait(self._rest(time.monotonic() - began))
         self._let_go()
+
+    def _rest(self, worked: float) -> float:
+        """Return how long to sleep unless somebody rings, after so many seconds of looking."""
+        if not self._lock.is_held or self._attempts or self._unmarked:
+            return POLL_SECONDS
+        # Each step of a look asks for the interpreter, and while a busy thread of the program does
+        # not give it, that thread is slowed.
+        return min(max(LOOK_SECONDS, worked * REST_FACTOR), LONGEST_REST_SECONDS)
 
     def _let_go(self) -> None:
         self._lock.release()
@@ -193,23 +207,25 @@ class Sender:
         if not is_leader and self._memory() is None:
             return
         try:
-            self._deliver_all(is_leader=is_leader)
+            nothing_waits = self._deliver_all(is_leader=is_leader)
         except sqlite3.Error as error:
             if not is_full(error) or not self._ballast.throw_away():
                 raise
             for ledger in self._outbox.ledgers():
                 with contextlib.suppress(sqlite3.Error):
                     ledger.checkpoint()
-            self._deliver_all(is_leader=is_leader)
+            nothing_waits = self._deliver_all(is_leader=is_leader)
         else:
             if is_leader:
                 self._ballast.take()
         if is_leader:
-            self._publish_size()
+            self._publish_size(nothing_waits=nothing_waits)
 
-    def _publish_size(self) -> None:
+    def _publish_size(self, *, nothing_waits: bool) -> None:
         is_due = time.monotonic() - self._measured_at > MEASURE_SECONDS
-        if is_due or self.last_error is None:
+        if nothing_waits:
+            self._size.publish(0)
+        elif is_due or self.last_error is None:
             self._measured_at = time.monotonic()
             sizes = [ledger.pending_bytes() for ledger in self._outbox.ledgers()]
             self._size.publish(sum(s.get(self.destination.identity, 0) for s in sizes))
@@ -237,14 +253,16 @@ class Sender:
                 error,
             )
 
-    def _deliver_all(self, *, is_leader: bool) -> None:
+    def _deliver_all(self, *, is_leader: bool) -> bool:
+        """Deliver what can be now; tell whether nothing waits any more."""
         identity = self.destination.identity
         self._mark_again()
         if is_leader:
             self._outbox.adopt(identity, self._breathe)
         while not self._stopping.is_set() and time.monotonic() >= self._not_before:
             if not self._deliver_waiting(is_leader=is_leader):
-                return
+                return self.last_error is None and not self._stopping.is_set()
+        return False
 
     def _deliver_waiting(self, *, is_leader: bool) -> bool:
         """Deliver what waits; False if nothing did, or the destination is unavailable."""

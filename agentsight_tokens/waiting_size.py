@@ -13,14 +13,15 @@ class WaitingSize:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._published: int | None = None
+        self.published: int | None = None
+        """What this one has told; None if nothing yet."""
 
     def publish(self, size: int) -> None:
         """Tell the others, if it is news."""
-        if size != self._published:
+        if size != self.published:
             with contextlib.suppress(OSError):
                 self._path.write_text(str(size), "ascii")
-                self._published = size
+                self.published = size
 
     def read(self) -> int:
         """Return what was told last; 0 if nothing was."""

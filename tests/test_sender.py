@@ -220,6 +220,25 @@ def test_time_that_is_up_is_told(
     assert not drained(start(collector), 0.3)
 
 
+@pytest.mark.parametrize(("seconds", "most"), [(0, 3), (0.3, 1)])
+def test_looks_that_find_nothing_take_little_of_the_time(
+    tmp_path: Path, collector: Collector, seconds: float, most: int
+) -> None:
+    """One of a busy program, which waits for the interpreter at each step, is long."""
+    looks: list[float] = []
+
+    def progress() -> None:
+        looks.append(time.monotonic())
+        time.sleep(seconds)
+
+    sender = Sender(tmp_path, collector, on_progress=progress)
+    sender.start()
+    time.sleep(2.2)
+    sender.stop()
+    before_the_stop = [look for look in looks if look < looks[0] + 2]
+    assert 1 <= len(before_the_stop) <= most
+
+
 def test_the_living_are_not_adopted(tmp_path: Path, folder: ProcessFolder) -> None:
     """A folder whose process lives is left alone."""
     folder.journal.append(1, 1, encoded(call(1)))
