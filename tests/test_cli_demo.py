@@ -62,6 +62,7 @@ def live(provider: LoopbackProvider) -> dict[str, str]:
     return {"OPENAI_API_KEY": "sk-mine", "OPENAI_BASE_URL": provider.openai_url}
 
 
+@pytest.mark.programs
 def test_with_the_real_clients() -> None:
     """LangChain and LlamaIndex play it; nothing of theirs litters the output."""
     pytest.importorskip("langchain_openai")

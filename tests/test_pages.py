@@ -21,6 +21,7 @@ def code_of(page: Path) -> str:
     return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("page", [p for p in PAGES if code_of(p)], ids=lambda page: page.stem)
 def test_what_a_page_shows_runs(page: Path, tmp_path: Path) -> None:
     """Its blocks run as one program, and print the lines after `# >`, in their order."""

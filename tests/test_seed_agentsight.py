@@ -85,6 +85,7 @@ def test_agentsights_cumulative_sample_prints_the_documented_lines() -> None:
     assert run(AGENTSIGHT) == AGENTSIGHT_PRINTS
 
 
+@pytest.mark.programs
 def test_agentsights_automatic_sample_counts() -> None:
     """One variable, set after the import, and LlamaIndex is counted."""
     pytest.importorskip("llama_index.llms.openai")
@@ -97,6 +98,7 @@ def test_agentsights_automatic_sample_counts() -> None:
     assert counted["completion_llm_token_count"] == usage.output_tokens
 
 
+@pytest.mark.programs
 def test_langchains_twin_counts() -> None:
     """`AGENTSIGHT_TOKEN_HANDLER_TYPE=langchain`: the same with LangChain."""
     pytest.importorskip("langchain_openai")
