@@ -264,7 +264,8 @@ def test_failed_attempts_cost_nothing(kit: Kit, name: str) -> None:
     call(kit)
 
     assert told(kit.usage()) == PLAIN
-    assert [r.status for r in kit.records()] == ["error"] * (requests - 1) + ["ok"]
+    # LiteLLM tells of calls in threads, in any order.
+    assert sorted(r.status for r in kit.records()) == ["error"] * (requests - 1) + ["ok"]
     assert all(r.error_type for r in kit.records(status="error"))
 
 
@@ -542,11 +543,9 @@ def test_a_provider_of_the_program_s_own_counts(kit: Kit) -> None:
             kit.usage()
 
     assert kit.usage().total_tokens == 3 * 7
-    assert [(r.provider, r.status) for r in kit.records()] == [
-        ("own", "ok"),
-        ("own", "ok"),
+    assert sorted((r.provider, r.status) for r in kit.records()) == [
         ("own", "error"),
-        ("own", "ok"),
+        *[("own", "ok")] * 3,
     ]
 
 
