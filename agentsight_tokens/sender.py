@@ -43,6 +43,7 @@ POLL_SECONDS: Final = 0.3
 LOOK_SECONDS: Final = 1.0
 """How often the one that delivers looks for work that nobody told it of."""
 REST_FACTOR: Final = 10
+"""How much longer than it looked it rests, where that is more than `LOOK_SECONDS`."""
 LONGEST_REST_SECONDS: Final = 5.0
 MEASURE_SECONDS: Final = 1.0
 BATCH_CALLS: Final = 1000
@@ -188,13 +189,13 @@ class Sender:
                 self._bell.wait(self._rest(time.monotonic() - began))
         self._let_go()
 
-    def _rest(self, worked: float) -> float:
+    def _rest(self, looked: float) -> float:
         """Return how long to sleep unless somebody rings, after so many seconds of looking."""
         if not self._lock.is_held or self._attempts or self._unmarked:
             return POLL_SECONDS
         # Each step of a look asks for the interpreter, and while a busy thread of the program does
         # not give it, that thread is slowed.
-        return min(max(LOOK_SECONDS, worked * REST_FACTOR), LONGEST_REST_SECONDS)
+        return min(max(LOOK_SECONDS, looked * REST_FACTOR), LONGEST_REST_SECONDS)
 
     def _let_go(self) -> None:
         self._lock.release()

@@ -106,7 +106,7 @@ def _batches(readings: Sequence[_Reading], read: Callable[[_Reading], Batch]) ->
         yield batch
 
 
-def _readings(  # what is read of whom
+def _readings(
     reader: Reader,
     query: Query,
     span: Range,
