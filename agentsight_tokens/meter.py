@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from .budgets.request import Asked, CallRequest
-from .errors import BudgetExceededError
-from .faults import contained
+from .errors import BudgetExceededError, InvalidScopeError
+from .faults import contained, report_fault
 from .open_call import Hold, OpenCall, Recorder, calls_begun_together, nest, surround
 from .scope import current_attribution, tool_in_force
 from .usage import Operation, Scope
@@ -67,7 +67,8 @@ class Meter:
             model: The model that is asked for.
             provider: Who is asked.
             metadata: The framework's metadata of the call; `agentsight_conversation_id`,
-                `agentsight_user_id` and so on win over the scope in force.
+                `agentsight_user_id` and so on win over the scope in force. One that names what
+                no scope can have is reported, and the call goes without it.
             fallback_conversation_id: The framework's own name of the conversation, taken
                 when nothing else names one.
             agent: The framework's name of the agent, taken when the scope names none.
@@ -81,14 +82,8 @@ class Meter:
             BudgetExceededError: If a budget does not allow the call.
         """
         call = self._bound(handler, operation, model, provider)
-        if metadata and not _names_no_field(metadata):
-            call.scope = call.scope.replace(
-                **{f: metadata[key] for key, f in _METADATA_FIELDS.items() if key in metadata}
-            )
-        if agent and not call.scope.agent:
-            call.scope = call.scope.replace(agent=agent)
-        if fallback_conversation_id and call.scope.conversation_id is None:
-            call.scope = call.scope.replace(conversation_id=fallback_conversation_id)
+        if agent or fallback_conversation_id or (metadata and not _names_no_field(metadata)):
+            _attribute(call, metadata or {}, agent, fallback_conversation_id)
         if tool_name:
             call.tool_name = tool_name
         self._nest(call)
@@ -195,6 +190,30 @@ class Meter:
         # Of its own handler, one that another conversation has in between is not its own.
         own = [each for each in found if each.attribution is call.attribution]
         return bool(own) and nest(call, own, is_sure=True)
+
+
+def _attribute(
+    call: OpenCall,
+    metadata: Mapping[str, Any],
+    agent: str | None,
+    fallback_conversation_id: str | None,
+) -> None:
+    """Complete the scope of a call with what its framework says."""
+    for key, field in _METADATA_FIELDS.items():
+        if key in metadata:
+            _name(call, field, metadata[key])
+    if not call.scope.agent:
+        _name(call, "agent", agent or None)
+    if call.scope.conversation_id is None:
+        _name(call, "conversation_id", fallback_conversation_id or None)
+
+
+def _name(call: OpenCall, field: str, value: object) -> None:
+    """Name a field of a call's scope; the call is counted, whatever its names are."""
+    try:
+        call.scope = call.scope.replace(**{field: value})
+    except InvalidScopeError as error:
+        report_fault(f"attribution of a {call.handler} call", error)
 
 
 meter: Final = Meter()

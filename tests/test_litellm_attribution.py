@@ -160,7 +160,7 @@ def test_wrong_names_cost_no_count(kit: Kit, monkeypatch: pytest.MonkeyPatch) ->
 
     assert told(kit.usage()) == OPENAI
     assert kit.record().scope.user_id is None
-    assert fault_counts()["attribution of a LiteLLM call"] > 0
+    assert fault_counts()["attribution of a litellm call"] > 0
 
 
 def test_a_stream_belongs_to_whoever_asked_for_it(kit: Kit) -> None:

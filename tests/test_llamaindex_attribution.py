@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from llama_index.core import Document, SummaryIndex
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent
 
+from agentsight_tokens.faults import fault_counts
 from agentsight_tokens.testing import Reply, ToolCall
 from tests.llamaindex_kit import (
     D,
@@ -181,6 +183,19 @@ def test_instrument_tags_name_a_scope(kit: Kit) -> None:
         kit.openai().complete(D)
 
     assert kit.record().conversation_id == "tagged"
+
+
+def test_wrong_tags_cost_no_count(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call whose tags name what no scope can have is counted without them."""
+    wrong = {"agentsight_user_id": "u" * 5000, "agentsight_org_id": "acme"}
+    with monkeypatch.context() as patch, instrumentation.dispatcher.instrument_tags(wrong):
+        patch.setattr("agentsight_tokens.faults._raises", False)
+        patch.setattr("agentsight_tokens.faults._counts", Counter())
+        kit.openai().chat(chat(LONG))
+        assert fault_counts() == {"attribution of a llamaindex call": 1}
+
+    assert kit.usage().total_tokens == 108
+    assert (kit.record().scope.user_id, kit.record().scope.org_id) == (None, "acme")
 
 
 def test_agents_of_a_workflow_are_named(kit: Kit) -> None:

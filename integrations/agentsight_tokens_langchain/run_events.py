@@ -8,7 +8,7 @@ from types import CodeType
 from typing import Any, Final
 from uuid import UUID
 
-from agentsight_tokens.errors import BudgetExceededError, InvalidScopeError
+from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.faults import guarded, report_fault
 from agentsight_tokens.meter import Asked, Meter, OpenCall
 from agentsight_tokens.usage import Operation
@@ -226,32 +226,18 @@ class RunEvents:
     ) -> OpenCall:
         metadata = run.metadata
         known = metadata or _NOTHING
-        model, provider = known.get("ls_model_name"), known.get("ls_provider")
-        tool_name = self._tool_name(run.parent_run_id) if self.tools.names else None
-        try:
-            return meter.begin(
-                "langchain",
-                operation,
-                model=model,
-                provider=provider,
-                metadata=metadata,
-                fallback_conversation_id=known.get("thread_id"),
-                agent=None if names_no_agent(known) else agent_name(known),
-                tool_name=tool_name,
-                surrounds=surrounds,
-                asked=asked,
-            )
-        except InvalidScopeError as error:  # the call is counted, whatever its names are
-            report_fault("attribution of a LangChain call", error)
-            return meter.begin(
-                "langchain",
-                operation,
-                model=model,
-                provider=provider,
-                tool_name=tool_name,
-                surrounds=surrounds,
-                asked=asked,
-            )
+        return meter.begin(
+            "langchain",
+            operation,
+            model=known.get("ls_model_name"),
+            provider=known.get("ls_provider"),
+            metadata=metadata,
+            fallback_conversation_id=known.get("thread_id"),
+            agent=None if names_no_agent(known) else agent_name(known),
+            tool_name=self._tool_name(run.parent_run_id) if self.tools.names else None,
+            surrounds=surrounds,
+            asked=asked,
+        )
 
     def _finish(
         self, manager: Any, run: Run | None, call: OpenCall, generation: Any, output: Any

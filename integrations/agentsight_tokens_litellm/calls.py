@@ -10,9 +10,8 @@ from datetime import datetime
 from threading import Condition, RLock
 from typing import Any, Final
 
-from agentsight_tokens.errors import InvalidScopeError
 from agentsight_tokens.extract import Extracted
-from agentsight_tokens.faults import contained, report_fault
+from agentsight_tokens.faults import contained
 from agentsight_tokens.meter import Asked, Meter, OpenCall
 from agentsight_tokens.usage import Operation, TokenUsage
 from agentsight_tokens_wire.asked import asked_of
@@ -243,26 +242,14 @@ class CallTable:
         call.let_go()
 
     def _opened(self, meter: Meter, operation: Operation, details: dict[str, Any]) -> OpenCall:
-        model, provider = details.get("model"), provider_of(details)
-        try:
-            metadata = attribution_in(details)
-            return meter.begin(
-                HANDLER,
-                operation,
-                model=model,
-                provider=provider,
-                metadata=metadata,
-                asked=lambda: _asked(details),
-            )
-        except InvalidScopeError as error:  # the call is counted, whatever its names are
-            report_fault("attribution of a LiteLLM call", error)
-            return meter.begin(
-                HANDLER,
-                operation,
-                model=model,
-                provider=provider,
-                asked=lambda: _asked(details),
-            )
+        return meter.begin(
+            HANDLER,
+            operation,
+            model=details.get("model"),
+            provider=provider_of(details),
+            metadata=attribution_in(details),
+            asked=lambda: _asked(details),
+        )
 
     def _expired(self, now: float) -> Iterator[Call]:
         if len(self._calls) <= self._most and now < self._next_look:

@@ -12,8 +12,7 @@ from weakref import WeakSet
 
 import wrapt
 
-from agentsight_tokens.errors import InvalidScopeError
-from agentsight_tokens.faults import contained, report_fault
+from agentsight_tokens.faults import contained
 from agentsight_tokens.meter import Asked, Meter, OpenCall
 from agentsight_tokens.usage import Operation
 
@@ -171,21 +170,6 @@ class Tap:
             with contained("surroundings of a call"):
                 found = surroundings()
                 known.update({name: value for name, value in found.items() if value is not None})
-        try:
-            return self._begin_among(meter, operation, model, provider, asked, known)
-        except InvalidScopeError as error:  # the call is counted, whatever its names are
-            report_fault("attribution of a call", error)
-            return self._begin_among(meter, operation, model, provider, asked, {})
-
-    def _begin_among(  # each is a fact of the call
-        self,
-        meter: Meter,
-        operation: Operation,
-        model: str | None,
-        provider: str | None,
-        asked: Callable[[], Asked] | None,
-        known: dict[str, Any],
-    ) -> OpenCall:
         return meter.begin(
             self.handler,
             operation,
