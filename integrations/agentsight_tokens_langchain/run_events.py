@@ -72,18 +72,25 @@ class RunEvents:
         except Exception as error:  # noqa: BLE001  # this is the boundary
             report_fault("the start of a LangChain run", error)
 
-    def asked(
-        self, model: Any, messages: Any, stop: Any, manager: Any, told: Mapping[str, Any]
+    def asked(  # each is a fact of the call
+        self,
+        model: Any,
+        prompt: Any,
+        stop: Any,
+        manager: Any,
+        told: Mapping[str, Any],
+        operation: Operation = "chat",
     ) -> Run | None:
         """
-        Begin the call of a chat model that is about to be asked.
+        Begin the call of a model that is about to be asked.
 
         Args:
             model: The model.
-            messages: What it is asked.
+            prompt: What it is asked: messages, or a legacy model's text.
             stop: The words that end the answer.
             manager: The run's own callback manager.
             told: What else is set for the call.
+            operation: What the model does.
 
         Returns:
             Its run; None if there is none.
@@ -92,17 +99,21 @@ class RunEvents:
         if meter is None or manager is None:
             return None
         try:
-            return self._asked(
-                meter,
-                manager,
-                "chat",
-                functools.partial(_asked_with, messages, model, stop, told),
-            )
+            run_id = manager.run_id
+            key = getattr(run_id, "int", run_id)
+            run = self.runs.by_key.get(key)
+            if run is None or run.manager is not manager:  # else its start was told from elsewhere
+                asked = functools.partial(_asked_with, prompt, model, stop, told)
+                # What it is around is known more exactly.
+                call = self._begin(meter, manager, operation, surrounds=False, asked=asked)
+                run = Run(call, manager, key)
+                self.runs.open(run)
         except BudgetExceededError:
             raise
         except Exception as error:  # noqa: BLE001  # this is the boundary
             report_fault("asking a LangChain model", error)
             return None
+        return run
 
     def batch_asked(
         self, model: Any, prompts: Sequence[str], managers: Sequence[Any], told: Mapping[str, Any]
@@ -116,21 +127,13 @@ class RunEvents:
             managers: The runs' own callback managers, one for each prompt.
             told: What else is set for the call.
         """
-        meter = self.meter
         runs: list[Run] = []
-        if meter is None:
-            return runs
-        try:
-            for manager, prompt in zip(managers, prompts, strict=False):
-                asked = functools.partial(_asked_with, prompt, model, None, told)
-                run = self._asked(meter, manager, "completion", asked)
+        for manager, prompt in zip(managers or (), prompts, strict=False):
+            run = self.asked(model, prompt, None, manager, told, "completion")
+            if run is not None:
                 # They are sent as one request, and each has a run.
                 run.batch = id(managers) if len(managers) > 1 else 0
                 runs.append(run)
-        except BudgetExceededError:
-            raise
-        except Exception as error:  # noqa: BLE001  # this is the boundary
-            report_fault("asking a LangChain model", error)
         return runs
 
     def answered(self, run: Run, result: Any) -> None:
@@ -201,19 +204,6 @@ class RunEvents:
     def closed(self, run_id: UUID) -> None:
         """Note that a tool or a chain is done."""
         self.tools.close(run_id)
-
-    def _asked(
-        self, meter: Meter, manager: Any, operation: Operation, asked: Callable[[], Asked]
-    ) -> Run:
-        run_id = manager.run_id
-        key = getattr(run_id, "int", run_id)
-        run = self.runs.by_key.get(key)
-        if run is None or run.manager is not manager:  # else its start was told from elsewhere
-            # What it is around is known more exactly.
-            call = self._begin(meter, manager, operation, surrounds=False, asked=asked)
-            run = Run(call, manager, key)
-            self.runs.open(run)
-        return run
 
     def _begin(
         self,
