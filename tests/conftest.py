@@ -29,9 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a server: such a test runs in CI, where the server is installed."""
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
-        if {"redis", "postgresql"} & {*map(str, parameters.values())} or {*SERVICES} & {
-            *getattr(item, "fixturenames", ())
-        }:
+        # Such as `postgresql packed`: a store of a kind, and what is in it.
+        kinds = {str(value).partition(" ")[0] for value in parameters.values()}
+        if {"redis", "postgresql"} & kinds or {*SERVICES} & {*getattr(item, "fixturenames", ())}:
             item.add_marker("services")
 
 
