@@ -39,6 +39,17 @@ def of(*records: UsageRecord, key: str = "k", environment: str | None = None) ->
     )
 
 
+def test_the_first_project_was_made_with_the_store(store: Store) -> None:
+    """It says when, as those do that are added."""
+    now = datetime.now(timezone.utc)
+
+    [project] = Accounts(store).projects()
+    [(organisation,)] = store.rows("SELECT created_at FROM organisations")
+
+    assert now - timedelta(days=1) < project.created_at <= now
+    assert organisation == pytest.approx(project.created_at.timestamp() * 1_000_000, abs=2_000_000)
+
+
 def test_calls_of_no_conversation_are_stored(store: Store) -> None:
     """Also when there are no others among them, so that no conversation has sums."""
     store.ingest([of(call(2, scope=Scope(user_id="u")))])

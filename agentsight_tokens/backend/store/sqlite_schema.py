@@ -139,10 +139,11 @@ _INDEXES: Final = (
     "CREATE INDEX IF NOT EXISTS span_responses_of_time ON span_responses (touched_at)",
     "CREATE INDEX IF NOT EXISTS held_totals_of_time ON held_totals (due_at)",
 )
+_NOW: Final = "CAST((julianday('now') - julianday('1970-01-01')) * 86400000000 AS INTEGER)"
 _DEFAULTS: Final = (
-    f"INSERT INTO organisations VALUES ({DEFAULT_PROJECT_ID}, 'default', 0) "  # noqa: S608  # our own
+    f"INSERT INTO organisations VALUES ({DEFAULT_PROJECT_ID}, 'default', {_NOW}) "  # noqa: S608  # our own
     "ON CONFLICT DO NOTHING",
-    f"INSERT INTO projects VALUES ({DEFAULT_PROJECT_ID}, {DEFAULT_PROJECT_ID}, 'default', 0) "  # noqa: S608  # our own
+    f"INSERT INTO projects VALUES ({DEFAULT_PROJECT_ID}, {DEFAULT_PROJECT_ID}, 'default', {_NOW}) "  # noqa: S608  # our own
     "ON CONFLICT DO NOTHING",
 )
 

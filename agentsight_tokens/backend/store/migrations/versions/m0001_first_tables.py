@@ -143,8 +143,10 @@ _TABLES: Final = (
       image_output_tokens bigint NOT NULL,
       web_search_requests bigint NOT NULL,
       PRIMARY KEY (project_id, hour, model, provider, environment))""",
-    "INSERT INTO organisations (id, name, created_at) VALUES (1, 'default', 0)",
-    "INSERT INTO projects (id, organisation_id, name, created_at) VALUES (1, 1, 'default', 0)",
+    """INSERT INTO organisations (id, name, created_at)
+      VALUES (1, 'default', (extract(epoch FROM now()) * 1000000)::bigint)""",
+    """INSERT INTO projects (id, organisation_id, name, created_at)
+      SELECT 1, id, name, created_at FROM organisations""",
 )
 
 
