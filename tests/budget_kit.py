@@ -16,6 +16,7 @@ import pytest
 from agentsight_tokens.budgets.memory import MemoryStore
 from agentsight_tokens.budgets.sqlite import SQLiteStore
 from agentsight_tokens.budgets.store import BudgetStore, Clock
+from tests.ports import free_port
 
 STORES = ("memory", "sqlite", "redis")
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=timezone.utc)
@@ -45,9 +46,7 @@ class RedisServer:
         self._program = program
         self._directory = directory
         self._options = {name.replace("_", "-"): value for name, value in options.items()}
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 

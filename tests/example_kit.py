@@ -29,7 +29,6 @@ __all__ = [
     "ask",
     "by_label",
     "by_model",
-    "free_port",
     "lambda_service",
     "listens",
 ]
@@ -128,12 +127,6 @@ def by_label(call: BilledCall) -> str | None:
 
 def by_model(call: BilledCall) -> str | None:
     return call.model
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def ask(url: str, body: bytes | None = None, method: str | None = None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from itertools import count
@@ -14,6 +13,7 @@ from pathlib import Path
 import psycopg
 
 from agentsight_tokens.backend.store.upgrading import upgrade
+from tests.ports import free_port
 
 _MIGRATED = "migrated"
 
@@ -31,9 +31,7 @@ class PostgreSQL:
         self._settings = ("fsync=off", "max_connections=50", *settings)
         self._data = self._directory / "data"
         self._numbers = count()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._run("initdb", "-A", "trust", "-U", "tests", "-E", "UTF8", "--locale=C", "-N")
         self.start()
 

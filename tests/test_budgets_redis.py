@@ -21,6 +21,7 @@ from agentsight_tokens.budgets.redis_store import RedisStore
 from agentsight_tokens.budgets.reservation import Reservation
 from agentsight_tokens.errors import StorageError
 from tests.budget_kit import RedisServer, redis_server, running_redis  # noqa: F401  # fixtures
+from tests.ports import free_port
 
 DAY = Budget(daily_token_limit=1000, cost_limit_usd=1)
 
@@ -178,9 +179,8 @@ def test_a_cluster_serves_too(tmp_path: Path) -> None:
     """All keys of a call lie in one slot, so that a script may see them together."""
     from redis.cluster import RedisCluster
 
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        bus = probe.getsockname()[1]  # the default may lie above 65,535
-    server = RedisServer(tmp_path, cluster_enabled="yes", cluster_port=str(bus))
+    # By default it is one that somebody may have been given.
+    server = RedisServer(tmp_path, cluster_enabled="yes", cluster_port=str(free_port()))
     try:
         with redis.Redis(port=server.port) as node:
             node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)

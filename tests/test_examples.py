@@ -21,11 +21,11 @@ from tests.example_kit import (
     ask,
     by_label,
     by_model,
-    free_port,
     lambda_service,
     listens,
 )
 from tests.faults.hosts import eventually
+from tests.ports import free_port
 
 __all__ = ["running_redis"]
 

@@ -24,6 +24,7 @@ from agentsight_tokens.backend.store import SQLiteStore, Store
 from agentsight_tokens.backend.webhooks import Courier, post
 from agentsight_tokens.backend.webhooks.post import is_public
 from agentsight_tokens.budgets.webhook import WebhookMessage
+from tests.ports import free_port
 from tests.records import AT, call
 from tests.server_budget_kit import cycle_of
 from tests.store_kit import postgresql, store
@@ -212,10 +213,7 @@ def test_a_slow_or_endless_answer_holds_nobody_up(webhook: Webhook) -> None:
 
 def test_nothing_listens(store: Store, courier: Courier) -> None:
     """It is tried again, for it may come back."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/"
-    give_alert(store, url)
+    give_alert(store, f"http://127.0.0.1:{free_port()}/")
 
     courier.deliver_due()
 

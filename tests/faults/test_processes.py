@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 from agentsight_tokens.testing import LoopbackProvider, Reply
 from tests.faults.backend import Backend
 from tests.faults.hosts import Hosts, SharedCounts, eventually, log_of
+from tests.ports import free_port
 
 PREFORK = """
 import os, sys, threading, time
@@ -135,9 +135,7 @@ def test_gunicorn_with_four_workers(
 
     example = (EXAMPLES / "gunicorn_app.py").read_text()
     (tmp_path / "recipe.py").write_text(example + TELLING_WHO_ANSWERS)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = (tmp_path / "gunicorn.log").open("w")
     server = subprocess.Popen(
         [
