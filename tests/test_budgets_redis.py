@@ -175,6 +175,7 @@ def test_a_client_of_yours_serves_too(
         assert float(manager.status().windows[0].used_cost) == 0.625
 
 
+@pytest.mark.services
 def test_a_cluster_serves_too(tmp_path: Path) -> None:
     """All keys of a call lie in one slot, so that a script may see them together."""
     from redis.cluster import RedisCluster

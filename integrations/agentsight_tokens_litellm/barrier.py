@@ -26,8 +26,9 @@ __all__ = ["Barrier"]
 
 _LONGEST_WAIT_SECONDS: Final = 2.0
 _LONGEST_WAIT_UNANSWERED_SECONDS: Final = 0.5
-_LONGEST_HOLD_SECONDS: Final = 0.05
-_STEP_SECONDS: Final = 0.001
+_RECENT_SECONDS: Final = 1.0
+_TURNS: Final = 50
+_TURN_SECONDS: Final = 0.001
 
 
 class Barrier:
@@ -75,7 +76,7 @@ class Barrier:
         Wait, once for each stream, for LiteLLM to let go of what the program has dropped.
 
         Its threads hold a synchronous stream for some milliseconds after each part (litellm
-        1.106).
+        1.106). Turns are counted, not seconds: on a busy machine theirs come as late as ours.
         """
         began = time.monotonic()
         held = [
@@ -84,10 +85,12 @@ class Barrier:
             if call.streams
             and not call.is_asynchronous
             and not call.was_awaited
-            and began - call.last_part_at < _LONGEST_HOLD_SECONDS
+            and began - call.last_part_at < _RECENT_SECONDS
         ]
-        while held and time.monotonic() - began < _LONGEST_HOLD_SECONDS:
-            time.sleep(_STEP_SECONDS)
+        for _ in range(_TURNS):
+            if not held:
+                break
+            time.sleep(_TURN_SECONDS)
             self.settle_streams()
             held = [call for call in held if self._table.is_under_way(call)]
         for call in held:
