@@ -456,9 +456,10 @@ def test_a_pack_that_is_dropped_as_it_is_read_is_made_up_for(packed: Store) -> N
 
 def test_the_server_packs_by_itself(store: Store) -> None:
     """Days that are over, from its start on."""
-    yesterday = datetime.now(UTC).replace(hour=0, minute=0) - timedelta(days=1)
+    # Yesterday is not over in the first minutes of a day.
+    day = datetime.now(UTC).replace(hour=0, minute=0) - timedelta(days=2)
     records = [
-        call(id=str(number), at=yesterday + timedelta(minutes=number), scope=Scope(user_id="u"))
+        call(id=str(number), at=day + timedelta(minutes=number), scope=Scope(user_id="u"))
         for number in range(200)
     ]
     keep(store, *records)
