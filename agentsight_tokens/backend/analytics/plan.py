@@ -8,10 +8,9 @@ Calls that have expired are in whole hours, days and months only.
 
 from __future__ import annotations
 
-from calendar import monthrange
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
-from typing import Any, Final, Literal, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.backend.store.pack import QUARTER
@@ -24,6 +23,7 @@ from agentsight_tokens.backend.store.rollup import (
     SUM_COLUMNS,
     sums_of_calls,
 )
+from agentsight_tokens.backend.store.unit import UNITS, Unit, begin_of, end_of
 from agentsight_tokens.calls import microseconds
 
 from .dimensions import PERIODS
@@ -32,14 +32,10 @@ from .zones import Segment, expression
 
 __all__ = ["Part", "Piece", "Query", "Range", "can_be_packed", "part_of", "pieces_of"]
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _HOURLY_TABLE: Final = "hourly_usage"
 _HOURLY: Final = frozenset(HOURLY_KEY[2:])
 
 _QUARTER: Final = timedelta(minutes=15)
-
-_Unit = Literal["hour", "day", "month"]
-_UNITS: Final[tuple[_Unit, ...]] = ("month", "day", "hour")
 
 
 class Part(NamedTuple):
@@ -104,7 +100,7 @@ class Range(NamedTuple):
 class _Level(NamedTuple):
     """A table of sums over whole units of time."""
 
-    unit: _Unit
+    unit: Unit
     table: str
     time: str
     """The column that tells when the unit begins."""
@@ -203,28 +199,28 @@ def _levels(
     dimension = next(iter(names), HOURLY_DIMENSION)
     levels: list[_Level] = []
     if len(names) <= 1 and dimension in ROLLED_DIMENSIONS:
-        units = _UNITS if dimension == HOURLY_DIMENSION else _UNITS[:2]
+        units = UNITS if dimension == HOURLY_DIMENSION else UNITS[:2]
         levels += [_of_dimension(dimension, unit) for unit in units]
     if names <= _HOURLY and len(names) > 1:
-        levels += [_of_models(unit) for unit in _UNITS[:2]]
+        levels += [_of_models(unit) for unit in UNITS[:2]]
     if names <= _HOURLY and dimension != HOURLY_DIMENSION:
         levels.append(_Level("hour", _HOURLY_TABLE, "hour", lambda name: name))
     longest = _longest(set(keys) & set(PERIODS), segments)
     if longest is None:
         return []
-    return [level for level in levels if _UNITS.index(level.unit) >= _UNITS.index(longest)]
+    return [level for level in levels if UNITS.index(level.unit) >= UNITS.index(longest)]
 
 
-def _of_dimension(dimension: str, unit: _Unit) -> _Level:
+def _of_dimension(dimension: str, unit: Unit) -> _Level:
     conditions = (f"dimension = '{dimension}'", f"period = '{unit}'")
     return _Level(unit, "dimension_usage", "start", lambda _: "value", conditions)
 
 
-def _of_models(unit: _Unit) -> _Level:
+def _of_models(unit: Unit) -> _Level:
     return _Level(unit, "model_usage", "start", lambda name: name, (f"period = '{unit}'",))
 
 
-def _longest(periods: set[str], segments: Sequence[Segment]) -> _Unit | None:
+def _longest(periods: set[str], segments: Sequence[Segment]) -> Unit | None:
     """Return the longest unit of which no period cuts one in two; None if even hours are cut."""
     if not periods:
         return "month"
@@ -244,8 +240,8 @@ def _pieces(span: Range, levels: Sequence[_Level]) -> Iterator[Piece]:
         return
     level, *shorter = levels
     inner = Range(
-        None if span.since is None else _ceiling(span.since, level.unit),
-        None if span.until is None else _floor(span.until, level.unit),
+        None if span.since is None else _ceiling(level.unit, span.since),
+        None if span.until is None else begin_of(level.unit, span.until),
     )
     if inner.since is not None and inner.until is not None and inner.since >= inner.until:
         yield from _pieces(span, shorter)
@@ -257,25 +253,9 @@ def _pieces(span: Range, levels: Sequence[_Level]) -> Iterator[Piece]:
         yield from _pieces(Range(inner.until, span.until), shorter)
 
 
-def _floor(at: int, unit: _Unit) -> int:
-    if unit == "hour":
-        return at - at % HOUR
-    day = at - at % DAY
-    return day if unit == "day" else day - (_date(day).day - 1) * DAY
-
-
-def _ceiling(at: int, unit: _Unit) -> int:
-    floor = _floor(at, unit)
-    if floor == at:
-        return at
-    if unit == "hour":
-        return floor + HOUR
-    date = _date(floor)
-    return floor + (1 if unit == "day" else monthrange(date.year, date.month)[1]) * DAY
-
-
-def _date(at: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=at)
+def _ceiling(unit: Unit, at: int) -> int:
+    begin = begin_of(unit, at)
+    return at if begin == at else end_of(unit, begin)
 
 
 def _of_sums(reader: Reader, query: Query, span: Range, level: _Level) -> _Draft:

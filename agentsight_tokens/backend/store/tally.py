@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta, timezone
 from itertools import compress
 from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple
@@ -27,10 +26,10 @@ from .rollup import (
     SUM_COLUMNS,
     TIMING_COLUMNS,
 )
+from .unit import begin_of
 
 __all__ = ["GROUP_COLUMNS", "GROUP_SUMS", "Additions", "Group", "Tally"]
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICRO: Final = 1_000_000
 _NAMES: Final = tuple(name for name in ROLLED_DIMENSIONS if name in CALL_COLUMNS)
 _FACTS: Final = tuple(name for name in CONVERSATION_FACTS if name in CALL_COLUMNS)
@@ -188,7 +187,7 @@ class Tally:
                 days[project_id, name, "day", day, value].append(numbers)
         of_days = _summed(days)
         for (project_id, name, _, day, value), numbers in of_days:
-            longer[project_id, name, "month", _month(day), value].append(numbers)
+            longer[project_id, name, "month", begin_of("month", day), value].append(numbers)
         of_hours = _summed(hours)
         for table, key, rows in (
             ("hourly_usage", HOURLY_KEY, of_hours),
@@ -270,7 +269,7 @@ def _longer(of_hours: Sequence[tuple[_Key, _Numbers]]) -> _Groups:
     found: _Groups = defaultdict(list)
     for (project_id, hour, model, provider, environment), numbers in of_hours:
         day = hour - hour % DAY
-        for period, start in (("day", day), ("month", _month(day))):
+        for period, start in (("day", day), ("month", begin_of("month", day))):
             found[project_id, period, start, model, provider, environment].append(numbers)
     return found
 
@@ -288,9 +287,3 @@ def _columns(numbers: _Numbers) -> _Numbers:
         completion % _MICRO,
         *numbers[_MONEY.stop :],
     )
-
-
-def _month(day: int) -> int:
-    """Return when the month of a day begins."""
-    date = _EPOCH + timedelta(microseconds=day)
-    return day - (date.day - 1) * DAY
