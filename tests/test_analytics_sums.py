@@ -24,7 +24,7 @@ from agentsight_tokens.backend.analytics import (
 )
 from agentsight_tokens.backend.analytics.sums import sums_by
 from agentsight_tokens.backend.store import SQLiteStore, Store
-from agentsight_tokens.backend.store.pack import FORMS
+from agentsight_tokens.backend.store.form import MAKINGS
 from agentsight_tokens.backend.store.packing import pack_all
 from agentsight_tokens.backend.store.rollup import ROLLED_DIMENSIONS, SUM_COLUMNS
 from agentsight_tokens.errors import InvalidScopeError
@@ -129,8 +129,11 @@ def store(
         if request.param.endswith("packed"):
             # As if there were many calls: several parts of a pack, and every form.
             patch = stack.enter_context(pytest.MonkeyPatch.context())
-            forms = tuple(form._replace(gain=1) for form in FORMS)
-            patch.setattr("agentsight_tokens.backend.store.packer.FORMS", forms)
+            makings = {
+                unit: making._replace(forms=tuple(form._replace(gain=1) for form in making.forms))
+                for unit, making in MAKINGS.items()
+            }
+            patch.setattr("agentsight_tokens.backend.store.packing.MAKINGS", makings)
             patch.setattr("agentsight_tokens.backend.store.packer.ROWS_A_PART", 2)
             for most in ("_MANY_ROWS", "_SELECTIVE"):
                 patch.setattr(f"agentsight_tokens.backend.analytics.gathering.{most}", 1)
@@ -224,9 +227,25 @@ def queries(draw: Callable[..., Any]) -> tuple[list[str], dict[str, Any], Any]:
     return by, where, draw(st.sampled_from(ZONES))
 
 
-@given(query=queries())
+MONTHS = st.sampled_from([datetime(2026, month, 1, tzinfo=UTC) for month in (2, 3, 4)])
+
+
+@st.composite
+def queries_of_months(draw: Callable[..., Any]) -> tuple[list[str], dict[str, Any], Any]:
+    """Users and another dimension, mostly over months that are whole."""
+    names = ["user_id", draw(st.sampled_from(sorted({*DIMENSIONS.values(), *SCOPES} - {*PERIODS})))]
+    filtered = draw(st.sampled_from([*names, *names, ""]))
+    where = {name: draw(FILTERS[name]) for name in names if name == filtered}
+    periods = draw(st.sampled_from([[], [], [], ["month"], ["year"], ["day"]]))
+    for name in draw(st.sets(st.sampled_from(["since", "until"]))):
+        where[name] = draw(MONTHS | MONTHS | TIMES)
+    by = draw(st.permutations([*(name for name in names if name not in where), *periods]))
+    return list(dict.fromkeys(by)), where, draw(st.sampled_from([UTC, *ZONES]))
+
+
+@given(query=queries() | queries_of_months())
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_sums_are_those_of_the_calls(store: Store, query: Any) -> None:
     """Whatever is asked, for whatever time and in whatever zone."""
@@ -255,7 +274,7 @@ def test_a_limit_leaves_the_first_groups(store: Store, query: Any, limit: int) -
     assert few == UsageReport(whole.by, whole.groups[:limit], whole.total)
 
 
-@given(query=queries(), step=st.sampled_from(PERIODS), most=st.integers(0, 4))
+@given(query=queries() | queries_of_months(), step=st.sampled_from(PERIODS), most=st.integers(0, 4))
 @settings(
     max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
+from threading import Event
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -32,7 +33,7 @@ from agentsight_tokens.backend.analytics.names import PackedNames
 from agentsight_tokens.backend.analytics.places import Prints
 from agentsight_tokens.backend.store import Reader, SQLiteStore, Store
 from agentsight_tokens.backend.store.base import ProjectReader
-from agentsight_tokens.backend.store.packing import Packing, pack, pack_all, spans_due
+from agentsight_tokens.backend.store.packing import Packing, Span, pack, pack_all, spans_due
 from agentsight_tokens.backend.store.packs import true_packs
 from agentsight_tokens.backend.store.rollup import DAY, HOUR, SUM_COLUMNS
 from agentsight_tokens.calls import microseconds
@@ -46,6 +47,8 @@ UTC = timezone.utc
 DAY_1 = datetime(2026, 3, 30, tzinfo=UTC)
 NOW = datetime(2026, 4, 2, 10, 20, tzinfo=UTC)
 TWO_DAYS = {"since": DAY_1, "until": DAY_1 + timedelta(days=2)}
+ALL_PACKS = [("month", -29), ("day", 0), ("day", 1), ("hour", 3), ("hour", 3), ("hour", 3)]
+"""Those of the fixture `packed`."""
 
 
 def calls_of(day: datetime, count: int = 3, **facts: object) -> list[UsageRecord]:
@@ -63,10 +66,10 @@ def calls_of(day: datetime, count: int = 3, **facts: object) -> list[UsageRecord
 
 @pytest.fixture
 def packed(store: Store) -> Store:
-    """Two days with packs, and two hours of a third."""
+    """Two days with packs, their month, and three hours of a third day."""
     for number in (0, 1, 3):
         keep(store, *calls_of(DAY_1 + timedelta(days=number)))
-    assert pack_all(store, NOW, fewest=1) == 5
+    assert pack_all(store, NOW, fewest=1) == 6
     return store
 
 
@@ -100,7 +103,7 @@ class Watched(ProjectReader):
 
 def test_packs_answer_for_calls(packed: Store) -> None:
     """Days that are over and hours of the day that is not; only the rest is read."""
-    assert packs_of(packed) == [("day", 0), ("day", 1), ("hour", 3), ("hour", 3), ("hour", 3)]
+    assert packs_of(packed) == ALL_PACKS
     reader = Watched(packed)
     found = calls_by_feature(reader, since=DAY_1, until=DAY_1 + timedelta(days=2))
 
@@ -135,8 +138,8 @@ def test_a_call_that_comes_late_counts(packed: Store) -> None:
     assert calls_by_feature(packed.of_project(1)) == {"f": 7, "g": 3}
     assert ("day", 0) not in packs_of(packed)
     keep(packed, *calls_of(DAY_1 + timedelta(days=1)))
-    assert pack_all(packed, NOW, fewest=1) == 1
-    assert packs_of(packed)[:2] == [("day", 0), ("day", 1)]
+    assert pack_all(packed, NOW, fewest=1) == 2
+    assert packs_of(packed)[:3] == [("month", -29), ("day", 0), ("day", 1)]
     assert calls_by_feature(packed.of_project(1)) == {"f": 7, "g": 3}
 
 
@@ -144,7 +147,7 @@ def test_a_day_takes_the_place_of_its_hours(packed: Store) -> None:
     """When it is over."""
     assert pack_all(packed, NOW + timedelta(days=1), fewest=1) == 1
 
-    assert packs_of(packed) == [("day", 0), ("day", 1), ("day", 3)]
+    assert packs_of(packed) == [("month", -29), ("day", 0), ("day", 1), ("day", 3)]
     [(hours,)] = packed.rows("SELECT COUNT(*) FROM packed_calls WHERE period = 'hour'")
     assert hours == 0
 
@@ -175,8 +178,8 @@ def test_a_month_that_expires_takes_its_packs_along(packed: Store) -> None:
     keep(packed, call(id="new", at=DAY_1, scope=Scope(user_id="u", feature="h")))
 
     assert calls_by_feature(packed.of_project(1)) == {"f": 2, "g": 1, "h": 1}
-    # A day has no calls any more, and another one fewer than its sums have.
-    assert [pack(packed, span) for span in spans_due(packed, NOW, fewest=1)] == [False, True]
+    # A day has no calls any more, another one and the month fewer than their sums have.
+    assert [pack(packed, span) for span in spans_due(packed, NOW, fewest=1)] == [False, True, True]
     assert packs_of(packed) == [("hour", 3)] * 3
     assert calls_by_feature(packed.of_project(1)) == {"f": 2, "g": 1, "h": 1}
 
@@ -186,9 +189,9 @@ def test_projects_have_packs_of_their_own(packed: Store) -> None:
     other = Accounts(packed).project("other").id
     keep(packed, *calls_of(DAY_1, 5), project_id=other)
     assert calls_by_feature(packed.of_project(other)) == {"f": 3, "g": 2}
-    assert pack_all(packed, NOW, fewest=1) == 1
+    assert pack_all(packed, NOW, fewest=1) == 2
 
-    assert packs_of(packed, other) == [("day", 0)]
+    assert packs_of(packed, other) == [("month", -29), ("day", 0)]
     assert calls_by_feature(packed.of_project(other)) == {"f": 3, "g": 2}
     assert calls_by_feature(packed.of_project(1)) == {"f": 6, "g": 3}
     assert calls_by_feature(packed) == {"f": 9, "g": 5}
@@ -300,7 +303,7 @@ def test_a_day_is_read_in_its_lean_form(
         return [usage_by(reader, by, where=where, zone=zone) for where in queries]
 
     expected = reports(store.of_project(1))
-    assert pack_all(store, NOW, fewest=1) == 3
+    assert pack_all(store, NOW, fewest=1) == 4
     reader = Watched(store)
 
     assert reports(reader) == expected
@@ -319,11 +322,11 @@ def test_an_organisation_is_read_in_a_form_of_its_own(store: Store) -> None:
         for number in range(288)
     ]
     keep(store, *records, call(id="later", at=NOW))
-    where = {"org_id": "o1"}
+    where = {"org_id": "o1", "since": DAY_1}
     expected = [
         usage_by(store.of_project(1), by, where=where) for by in (["day", "model"], ["user"])
     ]
-    assert pack_all(store, NOW, fewest=1) == 1
+    assert pack_all(store, NOW, fewest=1) == 2
     overview, users = Watched(store), Watched(store)
 
     assert usage_by(overview, ["day", "model"], where=where) == expected[0]
@@ -334,7 +337,7 @@ def test_an_organisation_is_read_in_a_form_of_its_own(store: Store) -> None:
 
 def read(reader: Watched) -> set[str]:
     """Return the names of what was read of packs."""
-    names = re.compile(r"'((?:lean|orgs|timed|costs|ranked|rows|places)\b[^']*)'")
+    names = re.compile(r"'((?:lean|orgs|timed|costs|ranked|users|rows|places)\b[^']*)'")
     return {name for statement in reader.statements for name in names.findall(statement)}
 
 
@@ -366,10 +369,11 @@ def test_a_day_of_too_many_calls_is_packed_by_the_hour(
     assert [(span.period, span.start - microseconds(DAY_1)) for span in spans] == [
         *(("hour", DAY + hour * HOUR) for hour in (23, 0)),
         ("day", 0),
+        ("month", -29 * DAY),
     ]
     where = {"since": second, "feature": "f", "until": second + timedelta(days=1)}
     expected = usage_by(store.of_project(1), ["hour"], where=where)
-    assert pack_all(store, NOW, fewest=1) == 3
+    assert pack_all(store, NOW, fewest=1) == 4
     assert list(spans_due(store, NOW, fewest=1)) == []
     reader = Watched(store)
     assert usage_by(reader, ["hour"], where=where) == expected
@@ -384,25 +388,32 @@ class Interrupted:
         self._store = store
         self._meanwhile = meanwhile
         self.dialect = store.dialect
+        self.rows = store.rows
         self.transaction = store.transaction
 
     def of_project(self, _: int) -> ProjectReader:
         return Watched(self._store, self._meanwhile)
 
 
+def span_of(store: Store, period: str) -> Span:
+    """Return the latest day or month that is due."""
+    return next(span for span in spans_due(store, NOW, fewest=1) if span.period == period)
+
+
 def interrupted(store: Store, meanwhile: Callable[[], object]) -> Any:
     return Interrupted(store, meanwhile)
 
 
-def test_calls_that_change_while_they_are_packed_are_not(store: Store) -> None:
+@pytest.mark.parametrize("period", ["day", "month"])
+def test_calls_that_change_while_they_are_packed_are_not(store: Store, period: str) -> None:
     """The costs that were read are not those of the calls any more."""
     keep(store, *calls_of(DAY_1))
-    [span] = spans_due(store, NOW, fewest=1)
+    span = span_of(store, period)
     changed = calls_of(DAY_1, cost_pico_usd=7)
 
     assert not pack(interrupted(store, lambda: store.reprice(changed, repriced_at=NOW)), span)
     assert packs_of(store) == []
-    assert pack_all(store, NOW, fewest=1) == 1
+    assert pack_all(store, NOW, fewest=1) == 2
     total = usage_by(store.of_project(1), [], where={"feature": "f"}).total
     assert total.cost_pico_usd == 14
 
@@ -410,7 +421,7 @@ def test_calls_that_change_while_they_are_packed_are_not(store: Store) -> None:
 def test_calls_that_come_while_others_are_packed_count(store: Store) -> None:
     """Where their hour was read already, the pack is not true."""
     keep(store, *calls_of(DAY_1))
-    [span] = spans_due(store, NOW, fewest=1)
+    span = span_of(store, "day")
     late = call(id="late", at=DAY_1, scope=Scope(user_id="u", feature="f"))
     readings = iter(range(96))
 
@@ -423,19 +434,21 @@ def test_calls_that_come_while_others_are_packed_count(store: Store) -> None:
     assert calls_by_feature(store.of_project(1)) == {"f": 3, "g": 1}
 
 
-def test_one_of_two_who_pack_the_same_gives_way(store: Store) -> None:
+@pytest.mark.parametrize(("period", "day"), [("day", 0), ("month", -29)])
+def test_one_of_two_who_pack_the_same_gives_way(store: Store, period: str, day: int) -> None:
     """To the one who began later; who begins as one is at it leaves it to that one."""
     keep(store, *calls_of(DAY_1))
-    [span] = spans_due(store, NOW, fewest=1)
+    span = span_of(store, period)
     seen = []
 
     def meanwhile() -> None:
         if not seen:
-            seen.append(list(spans_due(store, NOW, fewest=1)))
+            seen.append([each.period for each in spans_due(store, NOW, fewest=1)])
             assert pack(store, span)
 
     assert not pack(interrupted(store, meanwhile), span)
-    assert packs_of(store) == [("day", 0)]
+    assert seen == [["month" if period == "day" else "day"]]
+    assert packs_of(store) == [(period, day)]
     assert calls_by_feature(store.of_project(1)) == {"f": 2, "g": 1}
 
 
@@ -490,7 +503,7 @@ def test_numbers_are_exact(tmp_path: Path) -> None:
                 for n, cost in enumerate([2**62 + 1, 2**61 + 1, 2**62 + 3, 1])
             ),
         )
-        assert pack_all(store, NOW, fewest=1) == 1
+        assert pack_all(store, NOW, fewest=1) == 2
         reader = Watched(store)
         where = {"user_id": "u", "status": "ok", **TWO_DAYS}
         total = usage_by(reader, [], where=where).total
@@ -549,7 +562,7 @@ def test_a_file_of_the_version_before_gets_the_table(tmp_path: Path) -> None:
         file.commit()
 
     with SQLiteStore(path) as store:
-        assert pack_all(store, NOW, fewest=1) == 1
+        assert pack_all(store, NOW, fewest=1) == 2
         assert calls_by_feature(store.of_project(1)) == {"f": 2, "g": 1}
 
 
@@ -561,8 +574,8 @@ def test_a_pack_of_an_older_version_is_made_anew(packed: Store) -> None:
 
     assert packs_of(packed) == []
     assert calls_by_feature(packed.of_project(1)) == {"f": 6, "g": 3}
-    assert pack_all(packed, NOW, fewest=1) == 5
-    assert packs_of(packed) == [("day", 0), ("day", 1), ("hour", 3), ("hour", 3), ("hour", 3)]
+    assert pack_all(packed, NOW, fewest=1) == 6
+    assert packs_of(packed) == ALL_PACKS
 
 
 @pytest.fixture
@@ -585,7 +598,7 @@ def crowded(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
         for number in range(300)
     ]
     keep(store, *records, call(id="later", at=NOW))
-    assert pack_all(store, NOW, fewest=1) == 2
+    assert pack_all(store, NOW, fewest=1) == 3
     return store
 
 
@@ -691,7 +704,7 @@ def test_a_zone_reads_a_day_by_quarters(store: Store, zone: str) -> None:
         return [usage_by(reader, by, where=where, zone=ZoneInfo(zone)) for by in keys]
 
     expected = reports(store.of_project(1))
-    assert pack_all(store, NOW, fewest=1) == 2
+    assert pack_all(store, NOW, fewest=1) == 3
     reader = Watched(store)
 
     assert reports(reader) == expected
@@ -768,7 +781,7 @@ def test_texts_of_one_print_are_told_apart(
         for number in range(2)
     ]
     keep(store, *records)
-    assert pack_all(store, NOW, fewest=1) == 2
+    assert pack_all(store, NOW, fewest=1) == 3
     reader = Watched(store)
 
     for limit in (None, 5):
@@ -828,3 +841,191 @@ def test_packs_that_go_between_two_readings_are_made_up_for(
         usage_by(crowded.of_project(1), by, where=where, limit=limit)
         for by, where, limit in queries
     ]
+
+
+MARCH, APRIL, MAY = (datetime(2026, month, 1, tzinfo=UTC) for month in (3, 4, 5))
+END = MAY + timedelta(days=1, hours=10)
+BY_ENVIRONMENT = {"users by environment"}
+
+
+def calls_of_months() -> list[UsageRecord]:
+    """Return calls of March, April and the first of May, of which each hour has others."""
+    chance = random.Random(13)
+    return [
+        call(
+            id=f"m{number}",
+            at=MARCH + timedelta(hours=number, minutes=chance.randrange(60)),
+            scope=Scope(
+                user_id=chance.choice([None, "u1", "u2", "u3"]),
+                org_id=chance.choice(["o1", "o2"]),
+                feature=chance.choice([None, "f", "g"]),
+                session_id=f"s{number // 9}",
+            ),
+            model=chance.choice("ab"),
+            cost_pico_usd=chance.choice([None, 3_500_000]),
+        )
+        for number in range(62 * 24 + 9)
+    ]
+
+
+@pytest.fixture
+def months(store: Store) -> Store:
+    """Two months with packs, a day and hours of a third."""
+    keep(store, *calls_of_months(), environment="production")
+    assert pack_all(store, END, fewest=1) == 2 + 62 + 9
+    return store
+
+
+def asked_both(
+    store: Store, by: Sequence[str], where: dict[str, Any], zone: tzinfo = UTC
+) -> tuple[Watched, UsageReport]:
+    """Return who has asked, and the answer, which is the one of the calls."""
+    reader = Watched(store)
+    found = usage_by(reader, by, where=where, zone=zone)
+    assert found == usage_by(WithoutPacks(store, 1), by, where=where, zone=zone)
+    return reader, found
+
+
+class WithoutPacks(ProjectReader):
+    """A reader for whom there is no pack."""
+
+    def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        return [] if "FROM packed_calls" in statement else super().rows(statement, values)
+
+
+@pytest.mark.parametrize(
+    ("by", "where", "zone", "names"),
+    [
+        (["user"], {"environment": "production"}, UTC, {*BY_ENVIRONMENT, "rows 0"}),
+        (["user"], {"environment": "production", "until": MAY}, UTC, BY_ENVIRONMENT),
+        (
+            ["user", "month"],
+            {"environment": "production", "until": END},
+            UTC,
+            {*BY_ENVIRONMENT, "rows 0"},
+        ),
+        (["year", "environment"], {"user_id": "u1", "until": MAY}, UTC, BY_ENVIRONMENT),
+        (["user", "feature"], {"since": MARCH, "until": MAY}, UTC, {"users by feature"}),
+        (["org"], {"user_id": "u2", "since": APRIL, "until": MAY}, UTC, {"users by org_id"}),
+        (
+            ["user"],
+            {"model": "a", "since": MARCH + timedelta(hours=25), "until": MAY},
+            UTC,
+            {"users by model", "rows 0"},
+        ),
+        (
+            ["user"],
+            {"model": "a", "since": MARCH, "until": APRIL - timedelta(hours=1)},
+            UTC,
+            {"rows 0"},
+        ),
+        (["user", "week"], {"model": "a", "until": MAY}, UTC, {"rows 0"}),
+        (["user", "month"], {"model": "a", "until": MAY}, ZoneInfo("Asia/Kathmandu"), {"rows 0"}),
+        (
+            ["user", "year"],
+            {"model": "a", "until": MAY},
+            ZoneInfo("Asia/Kathmandu"),
+            {"users by model"},
+        ),
+        (["user", "model", "feature"], {"until": MAY}, UTC, {"rows 0"}),
+    ],
+)
+def test_users_are_read_by_the_month(
+    months: Store, by: list[str], where: dict[str, Any], zone: tzinfo, names: set[str]
+) -> None:
+    """By one other dimension; what is beyond whole months, and what cuts one, by the day."""
+    reader, _ = asked_both(months, by, where, zone)
+
+    assert read(reader) - {"places of user_id"} == names
+
+
+@pytest.mark.parametrize("zone", [UTC, ZoneInfo("Asia/Kathmandu"), ZoneInfo("America/New_York")])
+def test_users_over_time_are_read_by_the_month(months: Store, zone: tzinfo) -> None:
+    """And the time by itself, where they are more than are drawn."""
+    where = {"environment": "production", "since": MARCH, "until": MAY}
+    reader = Watched(months)
+    found = [
+        usage_over_time(each, ("week", "user"), where=where, zone=zone, limit=99, most=3)
+        for each in (reader, WithoutPacks(months, 1))
+    ]
+
+    assert found[0] == found[1]
+    assert len(found[0][0].groups) == 4
+    assert read(reader) & {"users by environment", "places of user_id"} == BY_ENVIRONMENT
+    assert reader.readings == 0
+
+
+def test_a_call_that_comes_late_makes_its_month_untrue(months: Store) -> None:
+    """The other days are read in its place, until it is packed again after its day."""
+    late = call(id="late", at=MARCH + timedelta(days=3), scope=Scope(user_id="u9", feature="f"))
+    keep(months, late, environment="production")
+    where = {"environment": "production"}
+    reader, found = asked_both(months, ["user"], where)
+
+    assert read(reader) == {*BY_ENVIRONMENT, "rows 0"}
+    assert found.total.request_count == len(calls_of_months()) + 1
+    assert [span.period for span in spans_due(months, END, fewest=1)] == ["day", "month"]
+    assert pack_all(months, END, fewest=1) == 2
+    reader, _ = asked_both(months, ["user"], {**where, "until": MAY})
+    assert read(reader) == BY_ENVIRONMENT
+
+
+def test_calls_that_cost_something_else_take_their_month_along(months: Store) -> None:
+    """Also where its sums are the same as before."""
+    first, second = [each for each in calls_of_months() if each.cost_pico_usd is not None][:2]
+    costs = [(first, 3_499_999), (second, 3_500_001)]
+    swapped = [msgspec.structs.replace(each, cost_pico_usd=cost) for each, cost in costs]
+    assert months.reprice(swapped, repriced_at=END) == 2
+
+    assert ("month", -29) not in packs_of(months)
+    assert ("month", 2) in packs_of(months)
+    asked_both(months, ["user"], {"environment": "production"})
+
+
+def test_months_that_expire_take_their_packs_along(months: Store) -> None:
+    """And no others."""
+    months.expire(APRIL)
+
+    assert [each for each in packs_of(months) if each[0] == "month"] == [("month", 2)]
+    reader, _ = asked_both(months, ["user"], {"feature": "f", "until": MAY})
+    assert read(reader) == {"users by feature"}
+
+
+def test_a_month_that_is_dropped_as_it_is_read_is_made_up_for(months: Store) -> None:
+    """By its calls."""
+
+    class Dropping(ProjectReader):
+        def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+            if "'users by" in statement:
+                with months.transaction() as transaction:
+                    transaction.run("DELETE FROM packed_calls WHERE period = 'month'")
+            return super().rows(statement, values)
+
+    found = usage_by(Dropping(months, 1), ["user"], where={"feature": "f"})
+
+    assert found == usage_by(WithoutPacks(months, 1), ["user"], where={"feature": "f"})
+
+
+def test_a_month_of_too_many_rows_is_not_packed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in memory until it is; its days answer, and it is tried once."""
+    monkeypatch.setattr("agentsight_tokens.backend.store.packing._MOST_ROWS", 300)
+    records = [
+        msgspec.structs.replace(each, id=f"{each.id} {number}")
+        for each in calls_of_months()[: 31 * 24]
+        for number in range(9)
+    ]
+    keep(store, *records, environment="production")
+    readings: list[int] = []
+    packing = Packing(interrupted(store, lambda: readings.append(1)))
+
+    packing._pack_all(Event())
+    [(heads,)] = store.rows("SELECT COUNT(*) FROM packed_calls WHERE name = ''")
+    of_first = len(readings)
+    packing._pack_all(Event())
+
+    assert heads == len(packs_of(store)) == 31
+    assert "month" not in {period for period, _ in packs_of(store)}
+    assert len(readings) == of_first + 1  # of when the oldest call was
+    asked_both(store, ["user"], {"environment": "production"})

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from agentsight_tokens.backend.store.form import Form
 from agentsight_tokens.backend.store.pack import (
     NAMED,
     QUARTER,
     QUARTERS,
     REMAINDERS,
     Column,
-    Form,
     Part,
     print_of,
 )

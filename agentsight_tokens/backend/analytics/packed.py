@@ -1,4 +1,4 @@
-"""Sums from packs: what the calls would have to be read for, of days and hours that are packed."""
+"""Sums from packs: what the calls would have to be read for, of the times that are packed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
+from agentsight_tokens.backend.store.form import MAKINGS, Form
 from agentsight_tokens.backend.store.pack import (
-    FORMS,
     NAMED,
     PLACES,
     ROWS_A_PART,
-    Form,
     Part,
     part_name,
     print_of,
 )
-from agentsight_tokens.backend.store.packs import Pack, stored
+from agentsight_tokens.backend.store.packs import Pack, stored, true_packs
 
 from .batch import Batch, labels, within
 from .dimensions import PERIODS
@@ -27,10 +26,24 @@ from .names import PackedNames
 from .places import Among, Prints, parts_with, places_of, together
 from .plan import Query, Range
 
-__all__ = ["gather"]
+__all__ = ["gather", "packs_for"]
 
 _ROWS_AT_ONCE: Final = 200_000
 """Of packs, that are in memory together."""
+
+
+def packs_for(reader: Reader, query: Query, span: Range) -> list[Pack]:
+    """
+    Return the packs that answer a query about a time, in its order.
+
+    Of those that overlap it is the longest one that has what is asked for.
+    """
+    found: list[Pack] = []
+    for pack in true_packs(reader, *span):
+        is_beyond = not found or found[-1].end <= pack.start
+        if is_beyond and (pack.head.parts or _form(query, pack, span)):
+            found.append(pack)
+    return found
 
 
 def gather(
@@ -48,7 +61,7 @@ def gather(
         reader: A project.
         query: What is asked for; no text of its filter is empty.
         span: The time.
-        packs: That are true, in the order of time.
+        packs: That `packs_for` has found.
         gathering: Where it is added up.
         among: What selects calls beside the query.
 
@@ -167,7 +180,7 @@ def _cut(packs: Sequence[Pack], rows: Sequence[int]) -> Iterator[list[Pack]]:
 def _form(query: Query, pack: Pack, span: Range) -> Form | None:
     """Return the form of a pack that has all that is asked for, if there is one."""
     names = {*query.keys, *query.filters} - set(PERIODS)
-    for form in FORMS:
+    for form in MAKINGS[pack.period].forms:
         if (
             form.name in pack.head.forms
             and names <= set(form.dimensions)

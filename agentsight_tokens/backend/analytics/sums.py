@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from agentsight_tokens.backend.store import Reader
 from agentsight_tokens.backend.store.dialect import Dialect
 from agentsight_tokens.backend.store.pack import COST, NAMED, RANKING
-from agentsight_tokens.backend.store.packs import true_packs
+from agentsight_tokens.backend.store.packs import Pack
 from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 from agentsight_tokens.calls import SUMMARY_COLUMNS
 
@@ -19,7 +19,7 @@ from .dimensions import PERIODS, key_of
 from .filters import condition_of
 from .gathering import Gathering, Group
 from .names import PackedNames, UntoldError
-from .packed import gather
+from .packed import gather, packs_for
 from .places import Among, Prints
 from .plan import Part, Piece, Query, can_be_packed, part_of, pieces_of
 from .zones import offsets
@@ -135,8 +135,7 @@ def sums_over_time(
     [key] = query.keys
     pieces = pieces_of(reader, query)
     split = _query(reader, [step, key], where, zone)._replace(columns=SUMMARY_COLUMNS)
-    # Conversations and sessions are found without adding up each by the time.
-    gathering = None if key in NAMED else _gathered(reader, split, pieces)
+    gathering = None if _is_apart(reader, query, pieces) else _gathered(reader, split, pieces)
     if gathering is None:
         found = sums_by(reader, [key], where=where, zone=zone, limit=limit)
         steps = [step, key] if _are_few(found, key, limit, most) else [step]
@@ -144,6 +143,20 @@ def sums_over_time(
     found = _of(gathering, (key,), limit)
     is_split = _are_few(found, key, limit, most)
     return found, _of(gathering, (step, key) if is_split else (step,), None)
+
+
+def _is_apart(reader: Reader, query: Query, pieces: Sequence[Piece]) -> bool:
+    """
+    Tell whether groups are found quicker without adding up each by the time.
+
+    Conversations and sessions are, for they are many, and so are users where months know them:
+    most periods cut these.
+    """
+    [key] = query.keys
+    if key == "user_id":
+        packs = chain.from_iterable(_packs(reader, query, pieces))
+        return any(pack.period == "month" for pack in packs)
+    return key in NAMED
 
 
 def _are_few(found: Sums, key: str, limit: int, most: int) -> bool:
@@ -180,14 +193,19 @@ def _query(
     return Query(keys, asked, segments)
 
 
+def _packs(reader: Reader, query: Query, pieces: Sequence[Piece]) -> list[list[Pack]]:
+    """Return the packs that answer each piece of a query."""
+    return [
+        packs_for(reader, query, piece.span) if _HAS_NUMPY and can_be_packed(query, piece) else []
+        for piece in pieces
+    ]
+
+
 def _gathered(
     reader: Reader, query: Query, pieces: Sequence[Piece], among: Among | None = None
 ) -> Gathering | None:
     """Put together what packs know, and the rest; None where no pack helps, or it is too much."""
-    packs = [
-        true_packs(reader, *piece.span) if _HAS_NUMPY and can_be_packed(query, piece) else []
-        for piece in pieces
-    ]
+    packs = _packs(reader, query, pieces)
     if not any(packs):
         return None
     found = Gathering(query.keys, PackedNames(reader, list(chain.from_iterable(packs))))
@@ -215,8 +233,8 @@ def _of_the_costliest(
     Which they are is found by what orders them; of theirs alone all sums are then added up, unless
     all calls are few enough to be kept.
     """
-    packs = [true_packs(reader, *piece.span) for piece in pieces if can_be_packed(query, piece)]
-    if query.filters and sum(pack.head.rows for pack in chain(*packs)) < _MOST_ROWS:
+    packs = chain.from_iterable(_packs(reader, query, pieces))
+    if query.filters and sum(pack.head.rows for pack in packs) < _MOST_ROWS:
         gathering = _gathered(reader, query, pieces)
         return None if gathering is None else _of(gathering, query.keys, limit)
     for columns in (COST, RANKING):

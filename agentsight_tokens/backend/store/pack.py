@@ -1,10 +1,11 @@
 """
-The pack: the calls of a day or an hour of one project, column by column, to be added up quickly.
+The pack: the calls of a time of one project, column by column, to be added up quickly.
 
 Calls that are alike in every dimension, in their tags and in the quarter of an hour are one row
 of it. Rows of one organisation, user, session and conversation are next to one another, and so
 many rows are a part that is stored by itself: what asks for one user reads the parts that have
-it. Beside them a pack has forms: the same calls by a few dimensions, in fewer rows.
+it. Beside them a pack has forms: the same calls by a few dimensions, in fewer rows. The pack of a
+month has forms only.
 
 A pack is true as long as its sums are those of its time to which every call is added as it comes:
 what takes calls need not know of packs.
@@ -14,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from .rollup import HOURLY_KEY, SUM_COLUMNS
+from .rollup import SUM_COLUMNS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COST",
-    "FORMS",
     "HEAD_NAME",
     "NAMED",
     "PACKED_DIMENSIONS",
@@ -41,7 +41,6 @@ __all__ = [
     "ROWS_A_PART",
     "Block",
     "Column",
-    "Form",
     "Head",
     "Names",
     "Part",
@@ -109,36 +108,6 @@ COST: Final = ("cost_micro_usd", "cost_rest_pico_usd")
 
 RANKING: Final = (*COST, "total_tokens", "embedding_tokens", "calls")
 """The sums by which the costliest groups are found."""
-
-
-_OF_MANY: Final = {"conversation_id", "session_id", "user_id", "org_id", "tags"}
-
-
-class Form(NamedTuple):
-    """The calls of a pack by some dimensions only."""
-
-    name: str
-    dimensions: tuple[str, ...]
-    has_quarters: bool = False
-    sums: tuple[str, ...] = SUM_COLUMNS
-    """That it has."""
-    gain: int = 4
-    """How many times fewer rows than the pack's own are worth it."""
-
-
-FORMS: Final[tuple[Form, ...]] = (
-    Form("lean", tuple(name for name in PACKED_DIMENSIONS if name not in _OF_MANY)),
-    Form("orgs", ("org_id", "model", "provider", "environment")),
-    Form("timed", HOURLY_KEY[2:], has_quarters=True),
-    Form("costs", ("session_id",), sums=COST, gain=1),
-    Form("ranked", ("session_id",), sums=RANKING, gain=1),
-)
-"""
-Those of few values, what an organisation's overview shows, those of the tables of sums by the
-hour, and what ranks all sessions.
-
-Mostly their costs do; where too many cost the same, the rest does.
-"""
 
 REMAINDERS: Final = {
     SUM_COLUMNS.index(name): tuple(map(SUM_COLUMNS.index, parts))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from .form import Form, Making
 from .pack import (
     COST,
-    FORMS,
     HEAD_NAME,
     NAMED,
     PACK_COLUMNS,
@@ -21,7 +21,6 @@ from .pack import (
     ROWS_A_PART,
     Block,
     Column,
-    Form,
     Head,
     Names,
     Part,
@@ -58,9 +57,16 @@ _NUMBERS: Final = ("<i1", "<i2", "<i4", "<i8")
 class Packer:
     """Puts rows into a pack."""
 
-    def __init__(self) -> None:
+    def __init__(self, making: Making) -> None:
+        """
+        Begin without a row.
+
+        Args:
+            making: What the pack is made of.
+        """
+        self._making = making
         self._quarters: list[Integers] = []
-        self._codes: dict[str, list[Integers]] = {name: [] for name in PACKED_DIMENSIONS}
+        self._codes: dict[str, list[Integers]] = {name: [] for name in making.dimensions}
         shared: dict[str | None, int] = {}
         self._texts: dict[str, dict[str | None, int]] = {
             name: shared if name in NAMED else {} for name in PACKED_DIMENSIONS
@@ -69,19 +75,19 @@ class Packer:
         self.rows = 0
         self._totals = [0] * len(SUM_COLUMNS)
 
-    def add(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Add rows: the quarter, `PACKED_DIMENSIONS`, `SUM_COLUMNS`."""
+    def add(self, quarter: int, rows: Sequence[Sequence[Any]]) -> None:
+        """Add rows of the time that begins with a quarter: the dimensions, then `SUM_COLUMNS`."""
         import numpy
 
         if not rows:
             return
-        quarters, *columns = zip(*rows, strict=True)
-        self._quarters.append(numpy.array(quarters, numpy.int64))
-        for name, column in zip(PACKED_DIMENSIONS, columns, strict=False):
+        columns = list(zip(*rows, strict=True))
+        self._quarters.append(numpy.full(len(rows), quarter, numpy.int64))
+        for name, column in zip(self._codes, columns, strict=False):
             texts = self._texts[name]
             found = [texts.setdefault(text, len(texts)) for text in column]
             self._codes[name].append(numpy.array(found, numpy.int64))
-        for number, column in enumerate(columns[len(PACKED_DIMENSIONS) :]):
+        for number, column in enumerate(columns[len(self._codes) :]):
             self._sums[number].append(numpy.array(column, numpy.int64))
             self._totals[number] += sum(column)
         self.rows += len(rows)
@@ -111,15 +117,15 @@ class Packer:
         values = {name: _Values(list(texts)) for name, texts in self._texts.items()}
         values.update(dict.fromkeys(NAMED, values[NAMED[0]]))
         found: dict[str, Any] = {}
-        order = numpy.lexsort([values[name].ranks()[rows.codes[name]] for name in _SORTED_BY])
-        parts = [rows.at(order[n : n + ROWS_A_PART]) for n in range(0, self.rows, ROWS_A_PART)]
+        parts = self._parts(rows, values) if self._making.has_parts else []
         for number, part in enumerate(parts):
             found[part_name(number)] = part.stored(values, mark)
             found[names_name(number)] = part.names(values, mark)
-        for place, names in PLACES.items():
-            found[place] = _places(parts, names, values[names[0]], mark)
+        if parts:
+            for place, names in PLACES.items():
+                found[place] = _places(parts, names, values[names[0]], mark)
         forms = {}
-        for form in FORMS:
+        for form in self._making.forms:
             few = rows.of(form)
             if form.gain * len(few.quarters) <= self.rows:
                 forms[form.name] = len(few.quarters)
@@ -128,6 +134,13 @@ class Packer:
             begun, rows=self.rows, proof=self.proof, parts=len(parts), forms=forms
         )
         return {HEAD_NAME: head, **found}
+
+    def _parts(self, rows: _Rows, values: Mapping[str, _Values]) -> list[_Rows]:
+        """Return the rows in the order and the portions in which they are stored."""
+        import numpy
+
+        order = numpy.lexsort([values[name].ranks()[rows.codes[name]] for name in _SORTED_BY])
+        return [rows.at(order[n : n + ROWS_A_PART]) for n in range(0, self.rows, ROWS_A_PART)]
 
 
 class _Values:

@@ -1,5 +1,5 @@
 """
-Packing: the calls of each day that is over become a pack, and so do the hours of the running one.
+Packing: the calls of each day and each month that is over become packs, and so do today's hours.
 
 A pack is made of a reading of the calls outside of any transaction, so that nobody who brings
 calls waits. What changes calls later makes the pack untrue by the sums that it changes with them,
@@ -21,11 +21,13 @@ import msgspec
 from agentsight_tokens.calls import microseconds
 
 from .base import Reader, Store, Transaction
-from .pack import HEAD_NAME, PACKED_DIMENSIONS, QUARTER, Head
+from .form import MAKINGS
+from .pack import HEAD_NAME, QUARTER, Head
 from .packer import Packer
-from .packs import DROP, LENGTHS, PackPeriod, heads_of, proofs_of
+from .packs import DROP, heads_of, proofs_of
 from .repeating import Repeating
-from .rollup import DAY, HOUR, sums_of_calls
+from .rollup import DAY, sums_of_calls
+from .unit import Unit, begin_of, end_of
 
 __all__ = ["FEWEST_CALLS", "Packing", "Span", "pack", "pack_all", "spans_due"]
 
@@ -36,6 +38,9 @@ FEWEST_CALLS: Final = 200
 
 _MOST_CALLS: Final = 500_000
 """That are packed at once, because that takes memory: of a day that has more, each hour is."""
+
+_MOST_ROWS: Final = 500_000
+"""That the calls of a month make, which are more than those: a month that makes more is not packed."""
 
 _LATE: Final = timedelta(minutes=5)
 """A time is over when what comes late has mostly come."""
@@ -59,13 +64,13 @@ class Span(NamedTuple):
     """A time that can be packed."""
 
     project_id: int
-    period: PackPeriod
+    period: Unit
     start: int
     proof: tuple[int, ...]
     """What the sums of this time prove."""
 
     @property
-    def key(self) -> tuple[int, PackPeriod, int]:
+    def key(self) -> tuple[int, Unit, int]:
         """What names it in the table of packs."""
         return self.project_id, self.period, self.start
 
@@ -81,7 +86,7 @@ class Packing(Repeating):
             every_seconds=_EVERY_SECONDS,
             on_outage="calls are not packed",
         )
-        self._tried: dict[tuple[int, PackPeriod, int], tuple[int, ...]] = {}
+        self._tried: dict[tuple[int, Unit, int], tuple[int, ...]] = {}
 
     def _pack_all(self, is_over: Event) -> None:
         packs = 0
@@ -114,45 +119,57 @@ def spans_due(store: Store, now: datetime, *, fewest: int = FEWEST_CALLS) -> Ite
         fewest: The calls that are worth a pack.
     """
     over, lost = microseconds(now - _LATE), microseconds(now - _LOST)
-    today = over - over % DAY
     for (project_id,) in store.rows("SELECT id FROM projects ORDER BY id"):
         reader = store.of_project(project_id)
         [(oldest,)] = reader.rows("SELECT MIN(at) FROM calls")
         if oldest is None:
             continue
         heads = heads_of(reader)
-        since = oldest - oldest % DAY
-        for period, start, proof in _times_over(reader, since, today, over - over % HOUR):
-            head = heads.get((period, start))
-            if not fewest <= proof[1] <= _MOST_CALLS or (head is not None and head.proof == proof):
+        for unit, start, proof in _times_over(reader, oldest, over):
+            head = heads.get((unit, start))
+            if proof[1] < fewest or (head is not None and head.proof == proof):
                 continue
             if head is None or head.proof or head.began_at < lost:
-                yield Span(project_id, period, start, proof)
+                yield Span(project_id, unit, start, proof)
 
 
 def _times_over(
-    reader: Reader, since: int, today: int, until: int
-) -> Iterator[tuple[PackPeriod, int, tuple[int, ...]]]:
-    """Yield the latest first the hours of today, and days; of one that has too much, its hours."""
+    reader: Reader, oldest: int, over: int
+) -> Iterator[tuple[Unit, int, tuple[int, ...]]]:
+    """
+    Yield what can be packed, the latest first: hours of the day that is not over, days, months.
 
-    def times(period: PackPeriod, first: int, end: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-        yield from sorted(proofs_of(reader, period, first, end).items(), reverse=True)
+    Args:
+        reader: A project.
+        oldest: When its first call ended.
+        over: What was before is over.
+    """
 
-    for start, proof in times("hour", max(today, since), until):
-        yield "hour", start, proof
+    def times(unit: Unit, first: int, end: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+        yield from sorted(proofs_of(reader, unit, first, end).items(), reverse=True)
+
+    def hours(first: int, end: int) -> Iterator[tuple[Unit, int, tuple[int, ...]]]:
+        for start, proof in times("hour", first, end):
+            if proof[1] <= _MOST_CALLS:
+                yield "hour", start, proof
+
+    since, today = begin_of("day", oldest), begin_of("day", over)
+    yield from hours(max(today, since), begin_of("hour", over))
     for day, proof in times("day", since, today):
         if proof[1] <= _MOST_CALLS:
             yield "day", day, proof
         else:
-            for start, of_hour in times("hour", day, day + DAY):
-                yield "hour", start, of_hour
+            yield from hours(day, day + DAY)
+    for month, proof in times("month", begin_of("month", oldest), begin_of("month", over)):
+        yield "month", month, proof
 
 
 def pack(store: Store, span: Span) -> bool:
     """
     Pack the calls of a time; return whether it is packed.
 
-    It is not where calls of it were changed meanwhile, or somebody else has begun to pack them.
+    It is not where calls of it were changed meanwhile, somebody else has begun to pack them, or they
+    make too many rows.
     """
     begun = Head(mark=uuid.uuid4().hex, began_at=time.time_ns() // 1000)
     with store.transaction() as transaction:
@@ -162,7 +179,7 @@ def pack(store: Store, span: Span) -> bool:
             transaction.run(store.dialect.turn_of_packing)
         _write(transaction, span, {HEAD_NAME: begun})
     packer = _packer(store.of_project(span.project_id), span)
-    parts = packer.pack(begun) if packer.rows else {}
+    parts = packer.pack(begun) if 0 < packer.rows <= _MOST_ROWS else {}
     with store.transaction() as transaction:
         found = transaction.rows(_HEAD, span.key)
         if not found or msgspec.msgpack.decode(found[0][0], type=Head).mark != begun.mark:
@@ -177,19 +194,23 @@ def pack(store: Store, span: Span) -> bool:
 
 
 def _packer(reader: Reader, span: Span) -> Packer:
-    packer = Packer()
-    names = ", ".join(f"NULLIF({name}, '')" for name in PACKED_DIMENSIONS)
-    numbers = ", ".join(str(number + 1) for number in range(len(PACKED_DIMENSIONS) + 1))
+    """Return a packer with the rows of a time, or with some of them if they are too many."""
+    making = MAKINGS[span.period]
+    packer = Packer(making)
+    names = ", ".join(f"NULLIF({name}, '')" for name in making.dimensions)
+    numbers = ", ".join(str(number + 1) for number in range(len(making.dimensions)))
     # A little at a time: what has not been packed yet takes much memory.
-    for since in range(span.start, span.start + LENGTHS[span.period], QUARTER):
+    for since in range(span.start, end_of(span.period, span.start), making.step):
         packer.add(
+            (since - span.start) // QUARTER,
             reader.rows(
-                f"SELECT (at - {span.start}) / {QUARTER}, {names}, "  # noqa: S608  # our own names
-                f"{', '.join(sums_of_calls(reader.dialect))} FROM calls "
-                f"WHERE at >= ? AND at < ? GROUP BY {numbers}",
-                (since, since + QUARTER),
-            )
+                f"SELECT {names}, {', '.join(sums_of_calls(reader.dialect))} FROM calls "  # noqa: S608  # our own names
+                f"WHERE at >= ? AND at < ? GROUP BY {numbers} LIMIT ?",
+                (since, since + making.step, _MOST_ROWS + 1 - packer.rows),
+            ),
         )
+        if packer.rows > _MOST_ROWS:
+            break
     return packer
 
 

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from .base import Reader, Transaction
 from .pack import HEAD_NAME, Head, Names, Part, Places, proof_of
-from .rollup import DAY, HOUR, HOURLY_DIMENSION, SUM_COLUMNS
+from .rollup import HOURLY_DIMENSION, SUM_COLUMNS
+from .unit import UNITS, Unit, begin_of, end_of
 
 __all__ = [
     "DROP",
-    "LENGTHS",
     "Pack",
-    "PackPeriod",
     "drop_packs",
     "heads_of",
     "proofs_of",
     "stored",
     "true_packs",
 ]
-
-PackPeriod = Literal["day", "hour"]
-
-LENGTHS: Final[Mapping[PackPeriod, int]] = {"day": DAY, "hour": HOUR}
-"""In microseconds."""
 
 DROP: Final = "DELETE FROM packed_calls WHERE project_id = ? AND period = ? AND start = ?"
 """The statement that drops a pack."""
@@ -42,44 +36,40 @@ _PROVEN: Final = ", ".join(f"CAST(SUM({name}) AS BIGINT)" for name in SUM_COLUMN
 class Pack:
     """A pack that is true, and which time it is of."""
 
-    period: PackPeriod
+    period: Unit
     start: int
     head: Head
 
     @property
     def end(self) -> int:
         """When its time ends, excluded."""
-        return self.start + LENGTHS[self.period]
+        return end_of(self.period, self.start)
 
 
 def true_packs(reader: Reader, since: int | None, until: int | None) -> list[Pack]:
     """
-    Return the packs of a time that are true, in its order, of which no two overlap.
+    Return the packs that are true, in the order of time; of those that begin at once the longest first.
 
     Args:
         reader: A project.
-        since: Whose last moments may lie in a pack's time; from the first one if None.
-        until: Excluded; to the last one if None.
+        since: The packs of its day and of later times; from the first one if None.
+        until: When they begin at the latest, excluded; to the last one if None.
     """
-    first = None if since is None else since - since % DAY
+    first = None if since is None else begin_of("day", since)
     heads = {key: head for key, head in heads_of(reader, first, until).items() if head.proof}
     found: list[Pack] = []
-    for period in LENGTHS:
-        starts = [start for each, start in heads if each == period]
-        if not starts:
-            continue
-        proofs = proofs_of(reader, period, min(starts), max(starts) + 1)
-        days = {pack.start for pack in found}
-        for start in starts:
-            head = heads[period, start]
-            if head.proof == proofs.get(start) and start - start % DAY not in days:
-                found.append(Pack(period, start, head))
+    for unit in UNITS:
+        starts = [start for each, start in heads if each == unit]
+        if starts:
+            proofs = proofs_of(reader, unit, min(starts), max(starts) + 1)
+            packs = [Pack(unit, start, heads[unit, start]) for start in starts]
+            found += [pack for pack in packs if pack.head.proof == proofs.get(pack.start)]
     return sorted(found, key=lambda pack: pack.start)
 
 
 def heads_of(
     reader: Reader, since: int | None = None, until: int | None = None
-) -> dict[tuple[PackPeriod, int], Head]:
+) -> dict[tuple[Unit, int], Head]:
     """Return the heads of the packs that begin in a time, by their period and start."""
     conditions, values = [f"name = '{HEAD_NAME}'"], []
     for sign, bound in ((">=", since), ("<", until)):
@@ -93,10 +83,8 @@ def heads_of(
     return {(period, start): _head.decode(data) for period, start, data in rows}
 
 
-def proofs_of(
-    reader: Reader, period: PackPeriod, since: int, until: int
-) -> dict[int, tuple[int, ...]]:
-    """Return what the sums prove of each day or hour that begins in a time."""
+def proofs_of(reader: Reader, period: Unit, since: int, until: int) -> dict[int, tuple[int, ...]]:
+    """Return what the sums prove of each unit that begins in a time."""
     rows = reader.rows(
         f"SELECT start, {_PROVEN} FROM dimension_usage "  # noqa: S608  # our own names
         f"WHERE dimension = '{HOURLY_DIMENSION}' AND period = ? AND start >= ? AND start < ? "
@@ -147,6 +135,6 @@ def drop_packs(transaction: Transaction, project_id: int, times: set[int]) -> No
         project_id: Whose they are.
         times: When they ended.
     """
-    for period, length in LENGTHS.items():
-        for start in sorted({at - at % length for at in times}):
-            transaction.run(DROP, (project_id, period, start))
+    for unit in UNITS:
+        for start in sorted({begin_of(unit, at) for at in times}):
+            transaction.run(DROP, (project_id, unit, start))
