@@ -356,7 +356,7 @@ def test_a_day_of_too_many_calls_is_packed_by_the_hour(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has not been packed yet is in memory; an hour that has too many is read as it is."""
-    monkeypatch.setattr("agentsight_tokens.backend.store.packing._MOST_CALLS", 4)
+    monkeypatch.setattr("agentsight_tokens.backend.store.packing._MOST_ROWS", 4)
     second = DAY_1 + timedelta(days=1)
     times = [*range(3), *[100 + n for n in range(5)], *[1380 + n for n in range(3)]]
     records = [

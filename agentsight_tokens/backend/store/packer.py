@@ -101,18 +101,16 @@ class Packer:
         """
         Return what a pack of at least one row consists of, by the names under which it is stored.
 
+        The rows are gone afterwards.
+
         Args:
             begun: The head that it has while it is packed.
         """
-        import numpy
-
         mark = begun.mark
         rows = _Rows(
-            numpy.concatenate(self._quarters),
-            {name: numpy.concatenate(codes) for name, codes in self._codes.items()},
-            dict(
-                zip(SUM_COLUMNS, remainders(list(map(numpy.concatenate, self._sums))), strict=True)
-            ),
+            _joined(self._quarters),
+            {name: _joined(codes) for name, codes in self._codes.items()},
+            dict(zip(SUM_COLUMNS, remainders(list(map(_joined, self._sums))), strict=True)),
         )
         values = {name: _Values(list(texts)) for name, texts in self._texts.items()}
         values.update(dict.fromkeys(NAMED, values[NAMED[0]]))
@@ -243,6 +241,15 @@ class _Rows(NamedTuple):
 
         nothing = numpy.zeros(0, numpy.int64)
         return numpy.unique(numpy.concatenate([self.codes.get(name, nothing) for name in NAMED]))
+
+
+def _joined(pieces: list[Integers]) -> Integers:
+    """Return pieces as one, and empty their list: there is no room for both."""
+    import numpy
+
+    whole = numpy.concatenate(pieces)
+    pieces.clear()
+    return whole
 
 
 def _parts_beyond(name: str, form: Form) -> tuple[str, ...]:

@@ -36,11 +36,12 @@ _logger: Final = logging.getLogger("agentsight_tokens.server")
 FEWEST_CALLS: Final = 200
 """That are worth a pack."""
 
-_MOST_CALLS: Final = 500_000
-"""That are packed at once, because that takes memory: of a day that has more, each hour is."""
-
 _MOST_ROWS: Final = 500_000
-"""That the calls of a month make, which are more than those: a month that makes more is not packed."""
+"""
+That are packed at once, because that takes memory.
+
+Of a day that has more calls each hour is packed; a month that makes more rows is not packed.
+"""
 
 _LATE: Final = timedelta(minutes=5)
 """A time is over when what comes late has mostly come."""
@@ -150,13 +151,13 @@ def _times_over(
 
     def hours(first: int, end: int) -> Iterator[tuple[Unit, int, tuple[int, ...]]]:
         for start, proof in times("hour", first, end):
-            if proof[1] <= _MOST_CALLS:
+            if proof[1] <= _MOST_ROWS:
                 yield "hour", start, proof
 
     since, today = begin_of("day", oldest), begin_of("day", over)
     yield from hours(max(today, since), begin_of("hour", over))
     for day, proof in times("day", since, today):
-        if proof[1] <= _MOST_CALLS:
+        if proof[1] <= _MOST_ROWS:
             yield "day", day, proof
         else:
             yield from hours(day, day + DAY)
