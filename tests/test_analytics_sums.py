@@ -274,6 +274,14 @@ def test_a_limit_leaves_the_first_groups(store: Store, query: Any, limit: int) -
     assert few == UsageReport(whole.by, whole.groups[:limit], whole.total)
 
 
+def drawn(report: UsageReport) -> list[Any]:
+    """Return what a chart shows."""
+    return [
+        (key, usage.cost_pico_usd, usage.total_tokens + usage.embedding_tokens, usage.request_count)
+        for key, usage in (*report.groups, ((), report.total))
+    ]
+
+
 @given(query=queries() | queries_of_months(), step=st.sampled_from(PERIODS), most=st.integers(0, 4))
 @settings(
     max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -291,7 +299,7 @@ def test_sums_over_time_are_two_answers_at_once(
     assert found == usage_by(reader, [by], where=where, zone=zone, limit=3)
     is_split = by not in PERIODS and len(found.groups) <= min(most, 2)
     keys = [step, by] if is_split else [step]
-    assert steps == usage_by(reader, keys, where=where, zone=zone)
+    assert drawn(steps) == drawn(usage_by(reader, keys, where=where, zone=zone))
 
 
 @pytest.mark.parametrize("name", ROLLED_DIMENSIONS)

@@ -311,7 +311,7 @@ def test_a_day_is_read_in_its_lean_form(
 
 
 def test_an_organisation_is_read_in_a_form_of_its_own(store: Store) -> None:
-    """What its overview shows; who its users are is read in rows."""
+    """What its overview shows, and what is drawn of its users; who they are is read in rows."""
     records = [
         call(
             id=str(number),
@@ -327,12 +327,14 @@ def test_an_organisation_is_read_in_a_form_of_its_own(store: Store) -> None:
         usage_by(store.of_project(1), by, where=where) for by in (["day", "model"], ["user"])
     ]
     assert pack_all(store, NOW, fewest=1) == 2
-    overview, users = Watched(store), Watched(store)
+    overview, users, drawn = (Watched(store) for _ in range(3))
 
     assert usage_by(overview, ["day", "model"], where=where) == expected[0]
     assert usage_by(users, ["user"], where=where) == expected[1]
-    assert read(overview) == {"orgs"}
+    usage_over_time(drawn, ("week", "user"), where={"org_id": "o1"}, zone=UTC, limit=9, most=9)
+    assert read(overview) == {"places of org_id", "orgs"}
     assert read(users) == {"places of org_id", "rows 0"}
+    assert read(drawn) == {"users by org_id", "places of org_id", "ranked users"}
 
 
 def read(reader: Watched) -> set[str]:
@@ -597,7 +599,7 @@ def crowded(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
         )
         for number in range(300)
     ]
-    keep(store, *records, call(id="later", at=NOW))
+    keep(store, *records, call(id="later", at=NOW), environment="production")
     assert pack_all(store, NOW, fewest=1) == 3
     return store
 
@@ -636,6 +638,7 @@ def test_a_filter_reads_the_parts_that_have_its_value(
         ({"user_id": "u3"}, 700_000, {"places of user_id", "places of names"}),
         ({"status": "ok"}, 700_000, {"places of names"}),
         ({"status": "ok"}, 0, {"places of names"}),
+        ({"environment": "production"}, 0, {"costs", "places of names"}),
     ],
 )
 def test_the_costliest_sessions_are_found_by_what_ranks_all(
@@ -658,6 +661,24 @@ def test_the_costliest_sessions_are_found_by_what_ranks_all(
     assert found.groups == whole.groups[:limit]
     assert found.total == whole.total
     assert {name for name in read(reader) if not name.startswith("rows")} == places
+    assert reader.readings == 0
+
+
+@pytest.mark.parametrize(("thinner", "is_form"), [(0, False), (2, True)])
+def test_the_form_or_the_parts_are_read_whichever_have_less(
+    crowded: Store, monkeypatch: pytest.MonkeyPatch, thinner: int, is_form: bool
+) -> None:
+    """To rank an organisation's sessions; a small one is in few parts, and a form has all of them."""
+    monkeypatch.setattr("agentsight_tokens.backend.analytics.sums._MOST_ROWS", 0)
+    monkeypatch.setattr("agentsight_tokens.backend.analytics.packed._THINNER", thinner)
+    reader = Watched(crowded)
+    where = {"org_id": "o2", **TWO_DAYS}
+    found = usage_by(reader, ["session"], where=where, limit=3)
+    whole = usage_by(WithoutPacks(crowded, 1), ["session"], where=where)
+
+    assert (found.groups, found.total) == (whole.groups[:3], whole.total)
+    assert ("costs" in read(reader)) == is_form
+    assert {"places of org_id", "places of names"} < read(reader)
     assert reader.readings == 0
 
 
@@ -896,13 +917,19 @@ class WithoutPacks(ProjectReader):
 @pytest.mark.parametrize(
     ("by", "where", "zone", "names"),
     [
-        (["user"], {"environment": "production"}, UTC, {*BY_ENVIRONMENT, "rows 0"}),
+        (["user"], {"feature": "f"}, UTC, {"users by feature", "rows 0"}),
         (["user"], {"environment": "production", "until": MAY}, UTC, BY_ENVIRONMENT),
         (
             ["user", "month"],
+            {"tool_name": "t", "until": END},
+            UTC,
+            {"users by tool_name", "rows 0"},
+        ),
+        (
+            ["user"],
             {"environment": "production", "until": END},
             UTC,
-            {*BY_ENVIRONMENT, "rows 0"},
+            {*BY_ENVIRONMENT, "users", "rows 0"},
         ),
         (["year", "environment"], {"user_id": "u1", "until": MAY}, UTC, BY_ENVIRONMENT),
         (["user", "feature"], {"since": MARCH, "until": MAY}, UTC, {"users by feature"}),
@@ -949,7 +976,10 @@ def test_users_over_time_are_read_by_the_month(months: Store, zone: tzinfo) -> N
         for each in (reader, WithoutPacks(months, 1))
     ]
 
-    assert found[0] == found[1]
+    assert found[0][0] == found[1][0]
+    assert [usage.cost_pico_usd for _, usage in found[0][1].groups] == [
+        usage.cost_pico_usd for _, usage in found[1][1].groups
+    ]
     assert len(found[0][0].groups) == 4
     assert read(reader) & {"users by environment", "places of user_id"} == BY_ENVIRONMENT
     assert reader.readings == 0
@@ -959,15 +989,17 @@ def test_a_call_that_comes_late_makes_its_month_untrue(months: Store) -> None:
     """The other days are read in its place, until it is packed again after its day."""
     late = call(id="late", at=MARCH + timedelta(days=3), scope=Scope(user_id="u9", feature="f"))
     keep(months, late, environment="production")
-    where = {"environment": "production"}
+    where = {"feature": "f"}
     reader, found = asked_both(months, ["user"], where)
 
-    assert read(reader) == {*BY_ENVIRONMENT, "rows 0"}
-    assert found.total.request_count == len(calls_of_months()) + 1
+    assert read(reader) == {"users by feature", "rows 0"}
+    assert found.total.request_count == 1 + sum(
+        each.scope.feature == "f" for each in calls_of_months()
+    )
     assert [span.period for span in spans_due(months, END, fewest=1)] == ["day", "month"]
     assert pack_all(months, END, fewest=1) == 2
     reader, _ = asked_both(months, ["user"], {**where, "until": MAY})
-    assert read(reader) == BY_ENVIRONMENT
+    assert read(reader) == {"users by feature"}
 
 
 def test_calls_that_cost_something_else_take_their_month_along(months: Store) -> None:

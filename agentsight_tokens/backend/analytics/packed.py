@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Final, NamedTuple
 
 from agentsight_tokens.backend.store import Reader
@@ -18,6 +19,7 @@ from agentsight_tokens.backend.store.pack import (
     print_of,
 )
 from agentsight_tokens.backend.store.packs import Pack, stored, true_packs
+from agentsight_tokens.backend.store.rollup import SUM_COLUMNS
 
 from .batch import Batch, labels, within
 from .dimensions import PERIODS
@@ -30,6 +32,9 @@ __all__ = ["gather", "packs_for"]
 
 _ROWS_AT_ONCE: Final = 200_000
 """Of packs, that are in memory together."""
+
+_THINNER: Final = 4
+"""How many rows of a form with few sums are read in the time of one that has all."""
 
 
 def packs_for(reader: Reader, query: Query, span: Range) -> list[Pack]:
@@ -104,6 +109,21 @@ class _Reading(NamedTuple):
     form: Form | None
     names: dict[Pack, list[str]]
     """Under which it is stored."""
+    rows: list[int]
+    """How many rows there are of each pack, or nearly."""
+
+    def cut(self) -> Iterator[_Reading]:
+        """Cut it into so much as is in memory together."""
+        some: dict[Pack, list[str]] = {}
+        rows: list[int] = []
+        for (pack, names), count in zip(self.names.items(), self.rows, strict=True):
+            if some and sum(rows) + count > _ROWS_AT_ONCE:
+                yield _Reading(self.form, some, rows)
+                some, rows = {}, []
+            some[pack] = names
+            rows.append(count)
+        if some:
+            yield _Reading(self.form, some, rows)
 
 
 def _batches(readings: Sequence[_Reading], read: Callable[[_Reading], Batch]) -> Iterator[Batch]:
@@ -134,15 +154,36 @@ def _readings(
             of_forms.setdefault(_form(query, pack, span), []).append(pack)
     for form, of_form in of_forms.items():
         for some in together(of_form):
-            if form is not None:
-                parts = {pack: [form.name] for pack in some}
-                rows = [pack.head.forms[form.name] for pack in some]
-            else:
-                numbers = _parts(reader, query, some, names, among)
-                parts = {pack: list(map(part_name, each)) for pack, each in numbers.items()}
-                rows = [len(each) * ROWS_A_PART for each in numbers.values()]
-            for few in _cut(list(parts), rows):
-                yield _Reading(form, {pack: parts[pack] for pack in few})
+            yield from _quickest(reader, query, form, some, names, among).cut()
+
+
+def _quickest(
+    reader: Reader,
+    query: Query,
+    form: Form | None,
+    packs: Sequence[Pack],
+    names: PackedNames,
+    among: Among | None,
+) -> _Reading:
+    """Return the reading of a form of packs; of their parts if there is none, or they have less."""
+    whole = form and _Reading(
+        form,
+        {pack: [form.name] for pack in packs},
+        [pack.head.forms[form.name] for pack in packs],
+    )
+    is_placed = any(name in query.filters for name in chain.from_iterable(PLACES.values()))
+    if whole and not (is_placed and packs[0].head.parts):
+        return whole
+    numbers = _parts(reader, query, packs, names, among)
+    parts = _Reading(
+        None,
+        {pack: list(map(part_name, each)) for pack, each in numbers.items()},
+        [len(each) * ROWS_A_PART for each in numbers.values()],
+    )
+    thinner = 1 if form is None or form.sums == SUM_COLUMNS else _THINNER
+    if whole and sum(whole.rows) <= thinner * sum(parts.rows):
+        return whole
+    return parts
 
 
 def _parts(
@@ -161,20 +202,6 @@ def _parts(
                 return names.parts_with(packs, prints)
             return parts_with(places_of(reader, packs, place), prints)
     return {pack: list(range(pack.head.parts)) for pack in packs}
-
-
-def _cut(packs: Sequence[Pack], rows: Sequence[int]) -> Iterator[list[Pack]]:
-    """Cut packs into so many as are in memory together."""
-    some: list[Pack] = []
-    total = 0
-    for pack, count in zip(packs, rows, strict=True):
-        if some and total + count > _ROWS_AT_ONCE:
-            yield some
-            some, total = [], 0
-        some.append(pack)
-        total += count
-    if some:
-        yield some
 
 
 def _form(query: Query, pack: Pack, span: Range) -> Form | None:

@@ -115,8 +115,8 @@ def sums_over_time(
     """
     Add up the calls that a filter selects by a dimension, and by that and the time.
 
-    Both are found in one reading of packs, where packs answer them. Of the sums, `TIMING_COLUMNS`
-    may be 0.
+    Both are found in one reading of packs, where packs answer them so. Of the sums, `TIMING_COLUMNS`
+    may be 0, and of those by time what is not in `RANKING`.
 
     Args:
         reader: Where the calls are.
@@ -137,9 +137,9 @@ def sums_over_time(
     split = _query(reader, [step, key], where, zone)._replace(columns=SUMMARY_COLUMNS)
     gathering = None if _is_apart(reader, query, pieces) else _gathered(reader, split, pieces)
     if gathering is None:
-        found = sums_by(reader, [key], where=where, zone=zone, limit=limit)
+        found = sums_by(reader, [key], where=where, zone=zone, limit=limit, columns=SUMMARY_COLUMNS)
         steps = [step, key] if _are_few(found, key, limit, most) else [step]
-        return found, sums_by(reader, steps, where=where, zone=zone)
+        return found, sums_by(reader, steps, where=where, zone=zone, columns=RANKING)
     found = _of(gathering, (key,), limit)
     is_split = _are_few(found, key, limit, most)
     return found, _of(gathering, (step, key) if is_split else (step,), None)

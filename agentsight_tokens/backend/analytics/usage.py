@@ -108,6 +108,8 @@ def usage_over_time(
     """
     Add up the calls that a filter selects by a dimension, and by that and the time.
 
+    The second report may have costs, tokens and the number of calls only: what a chart shows.
+
     Args:
         reader: Where the calls are.
         by: One of `PERIODS`, and the name or key of one of `DIMENSIONS`.

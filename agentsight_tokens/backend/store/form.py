@@ -38,19 +38,23 @@ class Making(NamedTuple):
 
 _OF_MANY: Final = {"conversation_id", "session_id", "user_id", "org_id", "tags"}
 _OF_FEW: Final = tuple(name for name in PACKED_DIMENSIONS if name not in _OF_MANY)
+_OF_SESSIONS: Final = ("session_id", "org_id", "environment")
 
 _OF_DAYS: Final = Making(
     (
         Form("lean", _OF_FEW),
         Form("orgs", ("org_id", "model", "provider", "environment")),
+        Form("ranked users", ("user_id", "org_id", "environment"), sums=RANKING, gain=2),
+        Form("users", ("user_id", "environment"), gain=2),
         Form("timed", HOURLY_KEY[2:], has_quarters=True),
-        Form("costs", ("session_id",), sums=COST, gain=1),
-        Form("ranked", ("session_id",), sums=RANKING, gain=1),
+        Form("costs", _OF_SESSIONS, sums=COST, gain=1),
+        Form("ranked", _OF_SESSIONS, sums=RANKING, gain=1),
     )
 )
 """
-Those of few values, what an organisation's overview shows, those of the tables of sums by the
-hour, and what ranks all sessions.
+Those of few values, what an organisation's overview shows, what is drawn of users, the users of an
+environment, those of the tables of sums by the hour, and what ranks all sessions, or those of an
+organisation or an environment.
 
 Mostly their costs do; where too many cost the same, the rest does.
 """

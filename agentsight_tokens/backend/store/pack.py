@@ -123,7 +123,7 @@ The sums of which a pack has what others are not: mostly nothing.
 Money is carried from one half to the other, so that both are nothing where the whole is.
 """
 
-_FORMAT: Final = 6
+_FORMAT: Final = 7
 _MICRO: Final = 1_000_000
 _COST, _REST = map(SUM_COLUMNS.index, COST)
 _MONEY: Final = tuple(
