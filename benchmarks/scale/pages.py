@@ -97,6 +97,7 @@ def filtered(values: Mapping[str, str]) -> Iterator[str]:
         for span in RANGES:
             if span != "30d":
                 yield from (f"/{page}?range={span}&{each}" for page in ("", "usage"))
+        yield from (f"/usage?range=12m&{each}&by={by}" for by in ("user", "session"))
     for first, second in combinations(("model", "user", "environment"), 2):
         yield f"/usage?{chosen[first]}&{chosen[second]}&by=feature"
     for zone in ZONES:
