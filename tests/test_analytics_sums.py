@@ -135,6 +135,7 @@ def store(
             }
             patch.setattr("agentsight_tokens.backend.store.packing.MAKINGS", makings)
             patch.setattr("agentsight_tokens.backend.store.packer.ROWS_A_PART", 2)
+            patch.setattr("agentsight_tokens.backend.store.packer._MOST_LOOSE", 20)
             for most in ("_MANY_ROWS", "_SELECTIVE"):
                 patch.setattr(f"agentsight_tokens.backend.analytics.gathering.{most}", 1)
             assert pack_all(found, PACKED_AT, fewest=2) > 40

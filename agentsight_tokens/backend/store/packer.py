@@ -46,6 +46,8 @@ _SORTED_BY: Final = ("conversation_id", "session_id", "user_id", "org_id")
 
 _MICRO: Final = 1_000_000
 _COST, _REST = COST
+_MOST_LOOSE: Final = 100_000
+"""Rows that are kept as they came where only forms are made of them."""
 _SPARSE: Final = 4
 """Of how many numbers one is not 0 where only those are stored that are not."""
 
@@ -72,6 +74,8 @@ class Packer:
             name: shared if name in NAMED else {} for name in PACKED_DIMENSIONS
         }
         self._sums: list[list[Integers]] = [[] for _ in SUM_COLUMNS]
+        self._folded: dict[Form, _Rows] = {}
+        self._loose = 0
         self.rows = 0
         self._totals = [0] * len(SUM_COLUMNS)
 
@@ -81,6 +85,8 @@ class Packer:
 
         if not rows:
             return
+        if self._loose > _MOST_LOOSE and not self._making.has_parts:
+            self._fold()
         columns = list(zip(*rows, strict=True))
         self._quarters.append(numpy.full(len(rows), quarter, numpy.int64))
         for name, column in zip(self._codes, columns, strict=False):
@@ -91,6 +97,12 @@ class Packer:
             self._sums[number].append(numpy.array(column, numpy.int64))
             self._totals[number] += sum(column)
         self.rows += len(rows)
+        self._loose += len(rows)
+
+    @property
+    def kept(self) -> int:
+        """How many rows are in memory."""
+        return self._loose + sum(len(rows.quarters) for rows in self._folded.values())
 
     @property
     def proof(self) -> tuple[int, ...]:
@@ -107,14 +119,10 @@ class Packer:
             begun: The head that it has while it is packed.
         """
         mark = begun.mark
-        rows = _Rows(
-            _joined(self._quarters),
-            {name: _joined(codes) for name, codes in self._codes.items()},
-            dict(zip(SUM_COLUMNS, remainders(list(map(_joined, self._sums))), strict=True)),
-        )
         values = {name: _Values(list(texts)) for name, texts in self._texts.items()}
         values.update(dict.fromkeys(NAMED, values[NAMED[0]]))
         found: dict[str, Any] = {}
+        rows = self._joined()
         parts = self._parts(rows, values) if self._making.has_parts else []
         for number, part in enumerate(parts):
             found[part_name(number)] = part.stored(values, mark)
@@ -124,7 +132,7 @@ class Packer:
                 found[place] = _places(parts, names, values[names[0]], mark)
         forms = {}
         for form in self._making.forms:
-            few = rows.of(form)
+            few = self._with_folded(rows, form)
             if form.gain * len(few.quarters) <= self.rows:
                 forms[form.name] = len(few.quarters)
                 found[form.name] = few.stored(values, mark)
@@ -132,6 +140,26 @@ class Packer:
             begun, rows=self.rows, proof=self.proof, parts=len(parts), forms=forms
         )
         return {HEAD_NAME: head, **found}
+
+    def _joined(self) -> _Rows:
+        """Return the loose rows, which are given away."""
+        self._loose = 0
+        return _Rows(
+            _joined(self._quarters),
+            {name: _joined(codes) for name, codes in self._codes.items()},
+            dict(zip(SUM_COLUMNS, remainders(list(map(_joined, self._sums))), strict=True)),
+        )
+
+    def _fold(self) -> None:
+        """Keep the loose rows by what the forms have only: a month makes few of these."""
+        rows = self._joined()
+        for form in self._making.forms:
+            self._folded[form] = self._with_folded(rows, form)
+
+    def _with_folded(self, rows: _Rows, form: Form) -> _Rows:
+        """Return the rows of a form, with those that were folded before, which are given away."""
+        few, before = rows.of(form), self._folded.pop(form, None)
+        return few if before is None else before.beside(few).of(form)
 
     def _parts(self, rows: _Rows, values: Mapping[str, _Values]) -> list[_Rows]:
         """Return the rows in the order and the portions in which they are stored."""
@@ -178,6 +206,22 @@ class _Rows(NamedTuple):
             self.quarters[which],
             {name: codes[which] for name, codes in self.codes.items()},
             {name: numbers[which] for name, numbers in self.sums.items()},
+        )
+
+    def beside(self, others: _Rows) -> _Rows:
+        """Return these rows and others of the same columns."""
+        import numpy
+
+        return _Rows(
+            numpy.concatenate([self.quarters, others.quarters]),
+            {
+                name: numpy.concatenate([each, others.codes[name]])
+                for name, each in self.codes.items()
+            },
+            {
+                name: numpy.concatenate([each, others.sums[name]])
+                for name, each in self.sums.items()
+            },
         )
 
     def of(self, form: Form) -> _Rows:

@@ -40,7 +40,7 @@ _MOST_ROWS: Final = 500_000
 """
 That are packed at once, because that takes memory.
 
-Of a day that has more calls each hour is packed; a month that makes more rows is not packed.
+Of a day that has more calls each hour is packed; a month whose forms have more is not packed.
 """
 
 _LATE: Final = timedelta(minutes=5)
@@ -180,7 +180,7 @@ def pack(store: Store, span: Span) -> bool:
             transaction.run(store.dialect.turn_of_packing)
         _write(transaction, span, {HEAD_NAME: begun})
     packer = _packer(store.of_project(span.project_id), span)
-    parts = packer.pack(begun) if 0 < packer.rows <= _MOST_ROWS else {}
+    parts = packer.pack(begun) if 0 < packer.kept <= _MOST_ROWS else {}
     with store.transaction() as transaction:
         found = transaction.rows(_HEAD, span.key)
         if not found or msgspec.msgpack.decode(found[0][0], type=Head).mark != begun.mark:
@@ -207,10 +207,10 @@ def _packer(reader: Reader, span: Span) -> Packer:
             reader.rows(
                 f"SELECT {names}, {', '.join(sums_of_calls(reader.dialect))} FROM calls "  # noqa: S608  # our own names
                 f"WHERE at >= ? AND at < ? GROUP BY {numbers} LIMIT ?",
-                (since, since + making.step, _MOST_ROWS + 1 - packer.rows),
+                (since, since + making.step, _MOST_ROWS + 1 - packer.kept),
             ),
         )
-        if packer.rows > _MOST_ROWS:
+        if packer.kept > _MOST_ROWS:
             break
     return packer
 
