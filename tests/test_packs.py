@@ -1061,3 +1061,24 @@ def test_a_month_of_too_many_rows_is_not_packed(
     assert "month" not in {period for period, _ in packs_of(store)}
     assert len(readings) == of_first + 1  # of when the oldest call was
     asked_both(store, ["user"], {"environment": "production"})
+
+
+@pytest.mark.parametrize(("features", "is_packed"), [(2, True), (20, False)])
+def test_a_month_is_packed_whole_or_not_at_all(
+    store: Store, monkeypatch: pytest.MonkeyPatch, features: int, is_packed: bool
+) -> None:
+    """Rows that are folded make room; a day that has more than there is room for is too much."""
+    monkeypatch.setattr("agentsight_tokens.backend.store.packing._MOST_ROWS", 26)
+    monkeypatch.setattr("agentsight_tokens.backend.store.packer._MOST_LOOSE", 25)
+    days = [call(id=f"{day}", at=MARCH + timedelta(days=day)) for day in range(26)]
+    last = [
+        call(id=f"last {n}", at=MARCH + timedelta(days=26), scope=Scope(feature=f"f{n}"))
+        for n in range(features)
+    ]
+    keep(store, *days, *last)
+
+    pack_all(store, NOW, fewest=1)
+
+    assert ("month" in {period for period, _ in packs_of(store)}) == is_packed
+    whole = usage_by(WithoutPacks(store, 1), ["user", "feature"])
+    assert usage_by(store.of_project(1), ["user", "feature"]) == whole

@@ -85,8 +85,6 @@ class Packer:
 
         if not rows:
             return
-        if self._loose > _MOST_LOOSE and not self._making.has_parts:
-            self._fold()
         columns = list(zip(*rows, strict=True))
         self._quarters.append(numpy.full(len(rows), quarter, numpy.int64))
         for name, column in zip(self._codes, columns, strict=False):
@@ -98,6 +96,8 @@ class Packer:
             self._totals[number] += sum(column)
         self.rows += len(rows)
         self._loose += len(rows)
+        if self._loose > _MOST_LOOSE and not self._making.has_parts:
+            self._fold()
 
     @property
     def kept(self) -> int:
@@ -158,8 +158,10 @@ class Packer:
 
     def _with_folded(self, rows: _Rows, form: Form) -> _Rows:
         """Return the rows of a form, with those that were folded before, which are given away."""
-        few, before = rows.of(form), self._folded.pop(form, None)
-        return few if before is None else before.beside(few).of(form)
+        before = self._folded.pop(form, None)
+        if before is None:
+            return rows.of(form)
+        return before.beside(rows.of(form)).of(form) if len(rows.quarters) else before
 
     def _parts(self, rows: _Rows, values: Mapping[str, _Values]) -> list[_Rows]:
         """Return the rows in the order and the portions in which they are stored."""
@@ -291,7 +293,7 @@ def _joined(pieces: list[Integers]) -> Integers:
     """Return pieces as one, and empty their list: there is no room for both."""
     import numpy
 
-    whole = numpy.concatenate(pieces)
+    whole = numpy.concatenate(pieces) if pieces else numpy.zeros(0, numpy.int64)
     pieces.clear()
     return whole
 

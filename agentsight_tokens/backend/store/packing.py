@@ -180,7 +180,7 @@ def pack(store: Store, span: Span) -> bool:
             transaction.run(store.dialect.turn_of_packing)
         _write(transaction, span, {HEAD_NAME: begun})
     packer = _packer(store.of_project(span.project_id), span)
-    parts = packer.pack(begun) if 0 < packer.kept <= _MOST_ROWS else {}
+    parts = packer.pack(begun) if packer is not None and packer.rows else {}
     with store.transaction() as transaction:
         found = transaction.rows(_HEAD, span.key)
         if not found or msgspec.msgpack.decode(found[0][0], type=Head).mark != begun.mark:
@@ -194,24 +194,23 @@ def pack(store: Store, span: Span) -> bool:
     return True
 
 
-def _packer(reader: Reader, span: Span) -> Packer:
-    """Return a packer with the rows of a time, or with some of them if they are too many."""
+def _packer(reader: Reader, span: Span) -> Packer | None:
+    """Return a packer with the rows of a time; None if they are too many."""
     making = MAKINGS[span.period]
     packer = Packer(making)
     names = ", ".join(f"NULLIF({name}, '')" for name in making.dimensions)
     numbers = ", ".join(str(number + 1) for number in range(len(making.dimensions)))
     # A little at a time: what has not been packed yet takes much memory.
     for since in range(span.start, end_of(span.period, span.start), making.step):
-        packer.add(
-            (since - span.start) // QUARTER,
-            reader.rows(
-                f"SELECT {names}, {', '.join(sums_of_calls(reader.dialect))} FROM calls "  # noqa: S608  # our own names
-                f"WHERE at >= ? AND at < ? GROUP BY {numbers} LIMIT ?",
-                (since, since + making.step, _MOST_ROWS + 1 - packer.kept),
-            ),
+        room = _MOST_ROWS - packer.kept
+        rows = reader.rows(
+            f"SELECT {names}, {', '.join(sums_of_calls(reader.dialect))} FROM calls "  # noqa: S608  # our own names
+            f"WHERE at >= ? AND at < ? GROUP BY {numbers} LIMIT ?",
+            (since, since + making.step, room + 1),
         )
-        if packer.kept > _MOST_ROWS:
-            break
+        if len(rows) > room:
+            return None
+        packer.add((since - span.start) // QUARTER, rows)
     return packer
 
 
