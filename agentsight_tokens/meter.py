@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from .budgets.request import Asked, CallRequest
-from .errors import BudgetExceededError, InvalidScopeError
-from .faults import contained, report_fault
+from .errors import BudgetExceededError
+from .faults import contained
 from .open_call import Hold, OpenCall, Recorder, calls_begun_together, nest, surround
 from .scope import current_attribution, tool_in_force
 from .usage import Operation, Scope
@@ -210,10 +210,8 @@ def _attribute(
 
 def _name(call: OpenCall, field: str, value: object) -> None:
     """Name a field of a call's scope; the call is counted, whatever its names are."""
-    try:
+    with contained(f"attribution of a {call.handler} call"):
         call.scope = call.scope.replace(**{field: value})
-    except InvalidScopeError as error:
-        report_fault(f"attribution of a {call.handler} call", error)
 
 
 meter: Final = Meter()

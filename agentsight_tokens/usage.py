@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from operator import index
@@ -237,7 +238,9 @@ def _scope_value(name: str, value: object) -> object:
     if value is None:
         return None
     if name == "tags":
-        tags = (value,) if isinstance(value, str) else tuple(value)  # type: ignore[arg-type]  # checked below
+        tags = (value,) if isinstance(value, str) else value
+        if not isinstance(tags, Iterable):
+            raise InvalidScopeError(f"tags must be a text or several, not {value!r}")
         return tuple(sorted({str(_scope_text("tags", tag)) for tag in tags}))
     return _scope_text(name, value)
 

@@ -44,14 +44,19 @@ def test_metadata_names_the_scope(kit: Kit) -> None:
     assert scope.tags == ("a", "b")
 
 
-def test_unusable_metadata_loses_no_call(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scope that cannot be one is reported as a fault, and the call is counted without it."""
+@pytest.mark.parametrize("wrong", [{"user_id": "u" * 2000}, {"user_id": ""}, {"tags": 5}])
+def test_unusable_metadata_loses_no_call(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, object]
+) -> None:
+    """A name that cannot be one is reported as a fault, and the call is counted without it."""
     monkeypatch.setattr("agentsight_tokens.faults._raises", False)
+    metadata = {f"agentsight_{name}": value for name, value in wrong.items()}
 
-    kit.openai().invoke(D, {"metadata": {"agentsight_user_id": "u" * 2000}})
+    kit.openai().invoke(D, {"metadata": {**metadata, "agentsight_org_id": "acme"}})
 
     assert kit.record().total_tokens == 18
-    assert kit.record().scope.user_id is None
+    scope = kit.record().scope
+    assert (scope.user_id, scope.tags, scope.org_id) == (None, (), "acme")
 
 
 def test_thread_id_names_the_conversation(kit: Kit) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -101,9 +102,11 @@ def test_a_scope_is_replaced_field_by_field() -> None:
     assert scope.replace(tags="x").tags == ("x",)
 
 
-@pytest.mark.parametrize("fields", [{"who": "x"}, {"user_id": ""}, {"agent": "a" * 1025}])
-def test_a_bad_scope_is_refused(fields: dict[str, str]) -> None:
-    """Unknown fields, empty and endless values raise."""
+@pytest.mark.parametrize(
+    "fields", [{"who": "x"}, {"user_id": ""}, {"agent": "a" * 1025}, {"tags": 5}]
+)
+def test_a_bad_scope_is_refused(fields: dict[str, Any]) -> None:
+    """Unknown fields, empty and endless values and what is no tags raise."""
     with pytest.raises(InvalidScopeError):
         Scope().replace(**fields)
 

@@ -72,7 +72,7 @@ class RunEvents:
         except Exception as error:  # noqa: BLE001  # this is the boundary
             report_fault("the start of a LangChain run", error)
 
-    def asked(  # each is a fact of the call
+    def asked(
         self,
         model: Any,
         prompt: Any,
