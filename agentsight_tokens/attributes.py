@@ -246,7 +246,6 @@ def _saved_by_cache(record: UsageRecord, prices: CostEstimator) -> float | None:
             usage,
             record.model,
             provider=record.provider,
-            operation=record.operation,
             service_tier=record.service_tier,
             at=record.at,
         ).total_cost

@@ -14,7 +14,7 @@ import msgspec
 
 from .budgets.request import CallRequest
 from .config import TokenConfig
-from .costing import Completion, breakdown_of
+from .costing import breakdown_of
 from .cycle import SealedBy
 from .destinations import Destination
 from .errors import StorageError, TrackerClosedError
@@ -34,6 +34,7 @@ from .steps import StepHook, StepListeners
 from .summary import UsageSummary
 from .usage import Scope, TokenUsage, UsageRecord, checked_count, usd
 from .usage_analytics import UsageQuestions
+from .whole_scopes import WholeScopes
 
 if TYPE_CHECKING:
     from .budgets import Budget, BudgetManager
@@ -99,9 +100,7 @@ class ConversationTracker(UsageQuestions):
         self._estimator = estimator or CostEstimator(
             self.config.cost_rates or None, prices_file=self.config.prices
         )
-        self._completion = Completion(
-            self._estimator, conversation_id=self._conversation_id, config=self.config
-        )
+        self._whole_scopes = WholeScopes(conversation_id=self._conversation_id, config=self.config)
         self.guard = guard_of(
             budgets, self.config, estimator=self._estimator, session_id=self._conversation_id
         )
@@ -417,7 +416,7 @@ class ConversationTracker(UsageQuestions):
         """
         if record.response_id is not None and self._responses.add(record.response_id, record):
             return None
-        record = self._completion.completed(record)
+        record = self._estimator.priced(record, scope=self._whole_scopes[record.scope])
         if self._is_closed:
             return record
         conversation_id = record.scope.conversation_id or self._conversation_id

@@ -21,7 +21,6 @@ from .calls import (
     summarise_by_model,
     summary_columns,
 )
-from .costing import priced
 from .ids import time_ordered_id
 from .pricing import CostEstimator
 from .scope import current_attribution
@@ -83,7 +82,7 @@ class UsageTracker(UsageQuestions):
             InvalidCountError: For a count that is negative or no integer; nothing is recorded.
             InvalidScopeError: For an unknown scope field.
         """
-        record = priced(
+        record = self._estimator.priced(
             UsageRecord(
                 id=time_ordered_id(),
                 at=datetime.now(timezone.utc),
@@ -97,8 +96,7 @@ class UsageTracker(UsageQuestions):
                 source="manual",
                 tool_name=tool_name,
                 response_id=response_id,
-            ),
-            self._estimator,
+            )
         )
         with self._lock:
             known = response_id and self._rows("response_id = ?", [response_id])

@@ -21,7 +21,6 @@ from agentsight_tokens.backend.analytics.cache import Cached, saving_of
 from agentsight_tokens.backend.analytics.sample import MOST_CALLS, newest_sample
 from agentsight_tokens.backend.analytics.siblings import cheaper_sibling
 from agentsight_tokens.backend.store import Store
-from agentsight_tokens.costing import priced
 from agentsight_tokens.errors import InvalidQueryError, InvalidScopeError
 from agentsight_tokens.usage import STATED_BY_PROVIDER, pico_usd
 from tests.analytics_kit import keep, one_cycle
@@ -45,7 +44,7 @@ def made(number: int = 1, *, usage: TokenUsage, model: str = "big", **facts: obj
     unpriced = call(
         number, model=model, usage=usage, cost_pico_usd=None, cost_status="unpriced", **facts
     )
-    return priced(unpriced, PRICES)
+    return PRICES.priced(unpriced)
 
 
 def test_speed_is_of_calls_that_ended_well(store: Store) -> None:
@@ -218,7 +217,7 @@ def test_savings_are_what_the_call_would_have_cost_more(store: Store) -> None:
     for model in ("claude-sonnet-4-5", "gpt-4o", "gemini-2.5-pro"):
         for usage in usages:
             bare = call(1, model=model, usage=usage, cost_pico_usd=None, cost_status="unpriced")
-            calls.append(priced(bare, prices))
+            calls.append(prices.priced(bare))
     keep(store, *calls)
 
     saved = cache_use(store, estimator=prices).total.saved_pico_usd

@@ -171,12 +171,11 @@ def test_caches_that_cost_more_than_they_save() -> None:
         at = datetime.now(UTC)
         model = "claude-sonnet-4-5"
         from agentsight_tokens import CostEstimator
-        from agentsight_tokens.costing import priced
 
         bare = call(
             1, at=at, usage=written, model=model, cost_pico_usd=None, cost_status="unpriced"
         )
-        keep(kept, priced(bare, CostEstimator()))
+        keep(kept, CostEstimator().priced(bare))
         keep(kept, call(1, at=at, usage=written, price_version=f"not {version}"))
 
     text = shown("insights")

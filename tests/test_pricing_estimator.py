@@ -48,7 +48,7 @@ def test_positional_and_named_and_usage_arguments_agree(estimator: CostEstimator
             estimator.estimate(input_tokens=1000, output_tokens=500, model="gpt-4o"),
             estimator.estimate(model="gpt-4o", usage=usage),
             estimator.price(usage, "gpt-4o"),
-            estimator.price(usage, "gpt-4o", provider="openai", operation="chat"),
+            estimator.price(usage, "gpt-4o", provider="openai"),
             estimator.estimate(1000, 500, "gpt-4o", at=datetime.now(timezone.utc)),
         )
     ]
@@ -61,7 +61,7 @@ def test_an_embedding_costs_apart(estimator: CostEstimator) -> None:
     """Embedded tokens cost the input rate, and count neither as prompt nor as completion."""
     usage = TokenUsage(embedding_tokens=1_000_000)
 
-    cost = estimator.price(usage, "text-embedding-3-large", operation="embedding")
+    cost = estimator.price(usage, "text-embedding-3-large")
 
     assert (cost.embedding_cost, cost.total_cost) == (Decimal("0.13"), Decimal("0.13"))
     assert (cost.prompt_cost, cost.completion_cost) == (0, 0)

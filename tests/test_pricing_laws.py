@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime, timezone
 from decimal import Decimal
 from fractions import Fraction
 
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from agentsight_tokens.errors import InconsistentUsageWarning
 from agentsight_tokens.pricing import CostEstimator
-from agentsight_tokens.pricing.cost import common_cost_of, cost_of, rounded
-from agentsight_tokens.usage import TokenUsage, usd
+from agentsight_tokens.pricing.cost import cost_of, rounded, text_cost_of
+from agentsight_tokens.summary import UsageSummary
+from agentsight_tokens.usage import TokenUsage, UsageRecord, usd
 
 ESTIMATOR = CostEstimator()
 MODELS = (
@@ -108,10 +110,18 @@ def test_the_short_way_to_a_cost_ends_where_the_long_one_does(
     card = ESTIMATOR.price(usage, model, service_tier=tier).card
     assert card is not None
 
-    short = common_cost_of(usage, card, model)
+    short = text_cost_of(usage, card)
 
     if short is not None:
-        assert short == cost_of(usage, card, model)
+        whole = cost_of(usage, card, model)
+        assert whole is not None
+        total, prompt, status = short
+        assert (total, prompt, total - prompt, status) == (
+            whole.cost_pico_usd,
+            whole.prompt_cost_pico_usd,
+            whole.completion_cost_pico_usd,
+            whole.status,
+        )
 
 
 @pytest.mark.parametrize(
@@ -131,8 +141,43 @@ def test_only_the_common_is_priced_the_short_way(usage: TokenUsage) -> None:
     card = ESTIMATOR.price(TokenUsage(input_tokens=1), "gpt-4o").card
     assert card is not None
 
-    assert common_cost_of(usage, card, "gpt-4o") is None
-    assert common_cost_of(TokenUsage(input_tokens=5, cache_read_tokens=5), card, "gpt-4o")
+    assert text_cost_of(usage, card) is None
+    assert text_cost_of(TokenUsage(input_tokens=5, cache_read_tokens=5), card)
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(calls, st.sampled_from(["2023-01-01", "2025-09-01", "2026-11-01"]))
+def test_a_record_costs_what_its_usage_costs(
+    call: tuple[str, TokenUsage, dict[str, object]], day: str
+) -> None:
+    """A record is priced by the prices of its own time, whatever it used."""
+    model, usage, kind = call
+    at = datetime.fromisoformat(day).replace(tzinfo=timezone.utc)
+    kind = {name: kind[name] for name in ("service_tier", "region")}
+    record = UsageRecord(id="1", at=at, usage=usage, model=model, **kind)  # type: ignore[arg-type]
+
+    found = ESTIMATOR.priced(record)
+
+    cost = ESTIMATOR.price(usage, model, at=at, **kind)  # type: ignore[arg-type]
+    assert (found.cost_pico_usd, found.prompt_cost_pico_usd, found.completion_cost_pico_usd) == (
+        cost.cost_pico_usd,
+        cost.prompt_cost_pico_usd,
+        cost.completion_cost_pico_usd,
+    )
+    assert (found.cost_status, found.price_key, found.price_version) == (
+        cost.status,
+        cost.matched_key,
+        cost.price_version,
+    )
+
+
+def test_a_sum_of_calls_is_priced_as_one() -> None:
+    """What many calls used together can be priced as if one had used it."""
+    usage = {"input_tokens": 1_000, "output_tokens": 10}
+
+    cost = ESTIMATOR.price(UsageSummary(**usage, by_model={"m": UsageSummary()}), "gpt-4o")
+
+    assert cost.total_cost == ESTIMATOR.price(TokenUsage(**usage), "gpt-4o").total_cost
 
 
 @given(calls)

@@ -61,6 +61,18 @@ def test_an_empty_usage_is_false() -> None:
     assert TokenUsage(embedding_tokens=1)
 
 
+class OwnInteger(int):
+    """As some libraries have for their numbers."""
+
+
+def test_counts_of_any_integer_class_are_plain() -> None:
+    """A count is stored as a plain integer, for no other is written as JSON."""
+    usage = TokenUsage(input_tokens=OwnInteger(5))
+
+    assert type(usage.input_tokens) is int
+    assert msgspec.json.encode(usage) == b'{"input_tokens":5,"total_tokens":5}'
+
+
 @pytest.mark.parametrize("value", [-1, 1.5, 2.0, "7", True, float("nan"), 10**16, object()])
 def test_bad_counts_are_refused_with_their_value(value: object) -> None:
     """The error names the field and the value."""

@@ -118,9 +118,7 @@ class BudgetGuard:
             output_tokens=output,
             embedding_tokens=prompt if is_embedding else 0,
         )
-        cost = self._estimator.price(
-            usage, request.model, provider=request.provider, operation=request.operation
-        )
+        cost = self._estimator.price(usage, request.model, provider=request.provider)
         of_prompt = cost.embedding_cost_pico_usd if is_embedding else cost.prompt_cost_pico_usd
         return Estimate(prompt, output, of_prompt, cost.cost_pico_usd)
 

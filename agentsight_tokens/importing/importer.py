@@ -19,12 +19,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from agentsight_tokens.config import TokenConfig
-from agentsight_tokens.costing import Completion
 from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.destinations import Destination
 from agentsight_tokens.errors import AgentSightError, DeliveryRefusedError
 from agentsight_tokens.pricing import CostEstimator
 from agentsight_tokens.usage import TokenUsage, UsageRecord
+from agentsight_tokens.whole_scopes import WholeScopes
 
 from .cursor import Cursor, CursorFile
 from .langfuse_exports import langfuse_call
@@ -170,10 +170,8 @@ class Importer:
             return RowError(row.fault)
         try:
             call = _read(source, form, row, self._defaults)
-            completion = Completion(
-                self._estimator, conversation_id=f"import:{source.name}", config=self._config
-            )
-            record = completion.completed(call.record)
+            scopes = WholeScopes(conversation_id=f"import:{source.name}", config=self._config)
+            record = self._estimator.priced(call.record, scope=scopes[call.record.scope])
         except (RowError, SkippedRow) as outcome:
             return outcome
         except (AgentSightError, RecursionError) as error:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from operator import itemgetter, mul
+from operator import mul
 from typing import Final
 
 from msgspec.structs import astuple
 
-from agentsight_tokens.usage import USAGE_FIELDS, CostStatus, TokenUsage
+from agentsight_tokens.usage import COUNTERS, CostStatus, TokenUsage
 
 from .breakdown import CostBreakdown
 from .rate_card import RateCard, leaf_counts, plain_counts
 from .rows import LEAVES
 
-__all__ = ["common_cost_of", "cost_of", "rounded"]
+__all__ = ["cost_of", "rounded", "text_cost_of"]
 
 _OUTPUT: Final = LEAVES.index("output")
 """The first leaf of the output."""
-_TEXT: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens")
-_of_text: Final = itemgetter(*map(USAGE_FIELDS.index, _TEXT))
-_beyond_text: Final = itemgetter(
-    *(n for n, name in enumerate(USAGE_FIELDS) if name not in {*_TEXT, "total_tokens"})
-)
 
 
 def rounded(scaled: int, scale: int) -> int:
@@ -78,24 +73,24 @@ def _fee(usage: TokenUsage, card: RateCard, status: CostStatus) -> tuple[int, Co
     return card.call_fee + billed * card.search_fee, status
 
 
-def common_cost_of(usage: TokenUsage, card: RateCard, model: str) -> CostBreakdown | None:
+def text_cost_of(usage: TokenUsage, card: RateCard) -> tuple[int, int, CostStatus] | None:
     """
-    Return what `cost_of` returns, in a part of its time, for nothing but text.
+    Return what `cost_of` finds, in a part of its time, for nothing but text.
 
     Some of it may be read from a cache, or be reasoning.
 
     Args:
         usage: The counts.
-        card: A card that fits text.
-        model: The model as it was asked for.
+        card: The rates.
 
     Returns:
-        The cost; None for any other usage.
+        The cost and the part of it that the prompt caused, in pico-USD, and how it was found;
+        None for any other usage, or where the card has a price for more than text.
     """
-    counts = astuple(usage)
-    if any(_beyond_text(counts)):
-        return None
-    given, made, read, reasoning = _of_text(counts)
+    given, made = usage.input_tokens, usage.output_tokens
+    read, reasoning = usage.cache_read_tokens, usage.reasoning_tokens
+    if sum(astuple(usage)[COUNTERS]) != given + made + usage.total_tokens + read + reasoning:
+        return None  # no count is negative, so that another one is not 0
     band = card.bands[0]
     if given > band.limit:
         band = card.band(given)
@@ -105,10 +100,12 @@ def common_cost_of(usage: TokenUsage, card: RateCard, model: str) -> CostBreakdo
         status = card.status
     else:
         return None
+    if not card.fits_text:
+        return None
     input_rate, read_extra, output_rate, reasoning_extra = band.text_rates
     prompt = given * input_rate + read * read_extra
     total = prompt + made * output_rate + reasoning * reasoning_extra
     scale = card.scale
     if scale != 1:
         total, prompt = rounded(total, scale), rounded(prompt, scale)
-    return CostBreakdown(total, prompt, total - prompt, 0, status, model, card, usage)
+    return total, prompt, status

@@ -8,6 +8,8 @@ from datetime import datetime
 from threading import RLock
 from typing import Any, Final
 
+from msgspec.structs import astuple, replace
+
 from agentsight_tokens.config import COST_RATE_PREFIXES, environment_variables
 from agentsight_tokens.errors import (
     ConfigurationError,
@@ -16,11 +18,19 @@ from agentsight_tokens.errors import (
     UnpricedModelWarning,
 )
 from agentsight_tokens.faults import warn
-from agentsight_tokens.usage import TokenUsage, checked_count
+from agentsight_tokens.usage import (
+    COUNTERS,
+    MAX_COUNT,
+    USAGE_FIELDS,
+    Scope,
+    TokenUsage,
+    UsageRecord,
+    checked_count,
+)
 
 from .breakdown import CostBreakdown
 from .catalog import Catalog, Overlay, bundled_table
-from .cost import common_cost_of, cost_of, rounded
+from .cost import cost_of, rounded, text_cost_of
 from .installed_map import installed_map
 from .model_price import ModelPrice, dated_prices_of
 from .names import Match
@@ -161,14 +171,12 @@ class CostEstimator:
         model: str | None,
         *,
         provider: str | None = None,
-        operation: str = "chat",
         service_tier: str | None = None,
         batch: bool = False,
         region: str | None = None,
         at: datetime | None = None,
     ) -> CostBreakdown:
         """Return what a usage costs; see `estimate`."""
-        del operation  # the usage itself tells embedded tokens from input
         if not model:
             return self._unpriced(usage, model)
         line = (self._opened or self._book).lines[model, provider, service_tier, batch, region]
@@ -179,15 +187,63 @@ class CostEstimator:
             card = line.card_at(at)
         elif at is None and not (provider or service_tier or batch or region):
             self._keep_at_hand(model, card)
-        cost = common_cost_of(usage, card, model) if card.fits_text else None
-        if cost is not None:
-            return cost
+        text = text_cost_of(usage, card)
+        if text is not None:
+            total, prompt, status = text
+            return CostBreakdown(total, prompt, total - prompt, 0, status, model, card, usage)
         cost = cost_of(usage, card, model)
         if cost is None:
             return self._unpriced(usage, model)
         if cost.status == "inconsistent":
             self._warn_inconsistent(usage, model)
         return cost
+
+    def priced(self, record: UsageRecord, *, scope: Scope | None = None) -> UsageRecord:
+        """
+        Return a record with its cost: none if it is unreported, its own if it has one.
+
+        Args:
+            record: The call.
+            scope: The scope that it is to have, where that is another one.
+
+        Raises:
+            InvalidCountError: For a count that is too large.
+        """
+        usage, at = record.usage, record.at
+        if sum(counts := astuple(usage)[COUNTERS]) > MAX_COUNT:
+            for name, count in zip(USAGE_FIELDS, counts, strict=True):
+                checked_count(name, count)
+        if record.unreported_reason is not None or record.cost_pico_usd is not None:
+            return record if scope is None else replace(record, scope=scope)
+        model, provider = record.model, record.provider
+        tier, region = record.service_tier, record.region
+        # Nearly all calls are of text, and priced now; for these there is a short way.
+        lines = (self._opened or self._book).lines
+        line = lines[model, provider, tier, False, region] if model else None
+        card = None if line is None or at < line.since else line.current
+        text = None if card is None else text_cost_of(usage, card)
+        total: int | None
+        prompt: int | None
+        completion: int | None
+        if text is not None:
+            total, prompt, status = text
+            completion = text[0] - text[1]
+        else:
+            cost = self.price(
+                usage, model, provider=provider, service_tier=tier, region=region, at=at
+            )
+            total, prompt = cost.cost_pico_usd, cost.prompt_cost_pico_usd
+            completion, status, card = cost.completion_cost_pico_usd, cost.status, cost.card
+        return replace(
+            record,
+            scope=record.scope if scope is None else scope,
+            cost_pico_usd=total,
+            prompt_cost_pico_usd=prompt,
+            completion_cost_pico_usd=completion,
+            cost_status=status,
+            price_key=None if card is None else card.key,
+            price_version=None if card is None else card.version,
+        )
 
     def match(self, model: str, *, provider: str | None = None) -> Match | None:
         """Return the catalog's entry of a model and how its name matched; None without one."""

@@ -20,7 +20,6 @@ def price_of_record(record: UsageRecord, estimator: CostEstimator) -> CostBreakd
         record.usage,
         record.model,
         provider=record.provider,
-        operation=record.operation,
         service_tier=record.service_tier,
         region=record.region,
         at=record.at,

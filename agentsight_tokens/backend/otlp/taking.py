@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 
 from agentsight_tokens.backend.store import DEFAULT_PROJECT_ID, Store
 from agentsight_tokens.config import TokenConfig
-from agentsight_tokens.costing import priced
 from agentsight_tokens.cycle import Cycle
 from agentsight_tokens.errors import UnstorableError
 from agentsight_tokens.pricing import CostEstimator
@@ -176,15 +175,14 @@ def _records(
             yield (
                 reading,
                 reading.record
-                or priced(
+                or meter.estimator.priced(
                     record_of(
                         reading.span,
                         spans,
                         operation=reading.operation or "chat",
                         usage=reading.usage,
                         config=meter.config,
-                    ),
-                    meter.estimator,
+                    )
                 ),
             )
 
