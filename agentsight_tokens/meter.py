@@ -13,7 +13,15 @@ from typing import Any, Final
 from .budgets.request import Asked, CallRequest
 from .errors import BudgetExceededError
 from .faults import contained
-from .open_call import Hold, OpenCall, Recorder, calls_begun_together, nest, surround
+from .open_call import (
+    Hold,
+    OpenCall,
+    Recorder,
+    calls_begun_together,
+    nest,
+    newest_call,
+    surround,
+)
 from .scope import current_attribution, tool_in_force
 from .usage import Operation, Scope
 
@@ -81,11 +89,20 @@ class Meter:
         Raises:
             BudgetExceededError: If a budget does not allow the call.
         """
-        call = self._bound(handler, operation, model, provider)
+        attribution = current_attribution()
+        scope, owner = attribution
+        call = OpenCall(
+            owner if owner is not None else self.default_recorder,  # type: ignore[arg-type]  # owners are recorders
+            scope,
+            handler,
+            operation,
+            model,
+            provider,
+            tool_name or tool_in_force(),
+            attribution,
+        )
         if agent or fallback_conversation_id or (metadata and not _names_no_field(metadata)):
             _attribute(call, metadata or {}, agent, fallback_conversation_id)
-        if tool_name:
-            call.tool_name = tool_name
         self._nest(call)
         recorder = call.recorder
         if asked is not None and (
@@ -120,8 +137,8 @@ class Meter:
         Raises:
             BudgetExceededError: If a budget does not allow the call.
         """
-        call = self._bound(handler, operation, model, provider)
-        if not self._nest(call) and only_inside:
+        call = self.begin(handler, operation, model=model, provider=provider, surrounds=False)
+        if call.outer is None and only_inside:
             return None
         if asked is not None:
             self.hold(call, asked)
@@ -156,40 +173,19 @@ class Meter:
             call.forget()
             raise
 
-    def _bound(
-        self, handler: str, operation: Operation, model: str | None, provider: str | None
-    ) -> OpenCall:
-        """Return a call that begins now, bound to the scope and the tracker in force."""
-        attribution = current_attribution()
-        scope, owner = attribution
-        return OpenCall(
-            owner if owner is not None else self.default_recorder,  # type: ignore[arg-type]  # owners are recorders
-            scope,
-            handler,
-            operation,
-            model,
-            provider,
-            tool_in_force(),
-            attribution,
-        )
-
-    def _nest(self, call: OpenCall) -> bool:
+    def _nest(self, call: OpenCall) -> None:
         """Put a call that begins now inside the one around it, if there is one."""
-        together = calls_begun_together(call)
-        if together and nest(call, together):
-            return True
+        if newest_call() is not None and nest(call, calls_begun_together(call)):
+            return
         found = []
         for find in self.finders:
             each = find()
             if each is not None:
                 found.append(each)
-        if not found:
-            return False
-        if nest(call, found):
-            return True
-        # Of its own handler, one that another conversation has in between is not its own.
-        own = [each for each in found if each.attribution is call.attribution]
-        return bool(own) and nest(call, own, is_sure=True)
+        if found and not nest(call, found):
+            # Of its own handler, one that another conversation has in between is not its own.
+            own = [each for each in found if each.attribution is call.attribution]
+            nest(call, own, is_sure=True)
 
 
 def _attribute(

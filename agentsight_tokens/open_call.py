@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from .budgets.request import CallGuard
     from .budgets.reservation import Reservation
 
-__all__ = ["Hold", "OpenCall", "Recorder", "calls_begun_together", "nest", "surround"]
+__all__ = [
+    "Hold",
+    "OpenCall",
+    "Recorder",
+    "calls_begun_together",
+    "nest",
+    "newest_call",
+    "surround",
+]
 
 MOST_CALLS_AROUND: Final = 256
 """How many calls that have not ended a context remembers."""
@@ -31,6 +39,9 @@ _nesting_lock = RLock()
 _UTC: Final = timezone.utc
 _NOTHING: Final = TokenUsage()
 _newest: Final[ContextVar[OpenCall | None]] = ContextVar("agentsight_call", default=None)
+
+newest_call: Final = _newest.get
+"""Returns the call that began last in this context to surround others; it may have ended."""
 
 
 class Recorder(Protocol):
@@ -197,10 +208,15 @@ class OpenCall(msgspec.Struct, eq=False):
                 self.hold = None
             else:
                 told, hold = self._close(record)
-        if told is not None:
-            return self._count(told, hold)
-        _give_back(hold)
-        return None
+        if told is None:
+            _give_back(hold)
+            return None
+        recorder = self.recorder if self.outer is None else self.outermost.recorder
+        if recorder is None:
+            return None
+        if hold is None and recorder.guard is None:
+            return recorder.receive(told)
+        return self._settle(told, hold, recorder)
 
     def may_hold(self, handler: str | None, operation: Operation) -> bool:
         """
@@ -259,10 +275,10 @@ class OpenCall(msgspec.Struct, eq=False):
             handler=outermost.handler,
         )
 
-    def _count(self, record: UsageRecord, hold: Hold | None) -> UsageRecord | None:
-        recorder = self.recorder if self.outer is None else self.outermost.recorder
-        if recorder is None:
-            return None
+    def _settle(
+        self, record: UsageRecord, hold: Hold | None, recorder: Recorder
+    ) -> UsageRecord | None:
+        """Count a record, and what it used of the budgets."""
         counted: UsageRecord | None = record
         try:
             counted = recorder.receive(record)
@@ -293,8 +309,7 @@ def _give_back(hold: Hold | None) -> None:
 def surround(call: OpenCall) -> None:
     """Let the calls that begin in this context from now on be inside this one."""
     # A sibling begun before may still wait for its request, as in a batch.
-    newest = _newest.get()
-    earlier = None if newest is None else _first_open(newest)
+    earlier = _first_open(newest_call())
     if earlier is not None and earlier.depth < MOST_CALLS_AROUND:
         call.earlier = earlier
         call.depth = earlier.depth + 1
@@ -308,10 +323,7 @@ def calls_begun_together(call: OpenCall) -> list[OpenCall]:
     Some frameworks never end a call that failed. Such a one stays in its context, but the
     requests of another conversation, or for another tracker, are not its own.
     """
-    newest = _newest.get()
-    if newest is None:  # as in most contexts
-        return []
-    each = _first_open(newest)
+    each = _first_open(newest_call())
     found = []
     while each is not None:
         if each.attribution is call.attribution and each.recorder is call.recorder:
