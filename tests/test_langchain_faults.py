@@ -89,7 +89,7 @@ def broken(*args: Any, **kwargs: Any) -> Any:
         (ToolRuns, "open"),
         (events, "agent_name"),
         (events, "failure"),
-        (events, "first_generation"),
+        (events, "first_generations"),
         (events, "is_cache_hit"),
         (events, "names_no_agent"),
         (events, "read_answer"),
@@ -181,11 +181,11 @@ def test_budget_stops_the_second_prompt(kit: Kit, monkeypatch: pytest.MonkeyPatc
     """Where the second prompt is refused it is not sent, and the first is counted."""
     begin, begun = Meter.begin, []
 
-    def refuse(*args: Any, **kwargs: Any) -> Any:
-        begun.append(1)
-        if len(begun) == 2:
+    def refuse(meter: Meter, handler: str, *args: Any, **kwargs: Any) -> Any:
+        begun.append(handler)
+        if begun.count("langchain") == 2:
             raise BudgetExceededError("no more")
-        return begin(*args, **kwargs)
+        return begin(meter, handler, *args, **kwargs)
 
     monkeypatch.setattr(Meter, "begin", refuse)
     with pytest.raises(BudgetExceededError):

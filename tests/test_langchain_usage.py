@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from langchain_core.callbacks.manager import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, BaseLLM
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
@@ -19,9 +20,12 @@ from agentsight_tokens.faults import fault_counts
 from agentsight_tokens.meter import meter
 from agentsight_tokens.testing import Reply
 from agentsight_tokens_langchain.failures import failure
+from agentsight_tokens_langchain.run_events import run_events
 from agentsight_tokens_langchain.runs import OpenRuns, Run
 from agentsight_tokens_langchain.usage import Answer, is_cache_hit, read_answer
 from tests.langchain_kit import D, Kit, drain, handler_kit, run
+
+RUN_ID = UUID(int=7)
 
 
 @pytest.fixture
@@ -39,7 +43,12 @@ def message(usage: Any = None, **fields: Any) -> AIMessage:
 def answer(
     usage: Any = None, *, llm_output: Any = None, provider: str = "openai", **f: Any
 ) -> Answer:
-    return read_answer(None, ChatGeneration(message=message(usage, **f)), llm_output, provider)
+    return read_answer(begun(provider), message(usage, **f), llm_output)
+
+
+def begun(provider: str = "openai") -> Run:
+    manager = CallbackManagerForLLMRun(run_id=RUN_ID, handlers=[], inheritable_handlers=[])
+    return Run(meter.begin("langchain", provider=provider), manager)
 
 
 def counts(given: int = 11, made: int = 7, **details: Any) -> dict[str, Any]:
@@ -174,33 +183,39 @@ def test_response_id(own_id: str | None, metadata: Any, response_id: str | None)
     assert answer(counts(), id=own_id, response_metadata=metadata).response_id == response_id
 
 
-RUN_ID = UUID(int=7)
-
-
 @pytest.mark.parametrize(
-    ("said", "llm_output", "is_hit"),
+    ("said", "is_hit"),
     [
-        (message(counts() | {"total_cost": 0}, id="lc_run--1"), None, True),
-        (message(counts() | {"total_cost": 0}, id=f"lc_run--{RUN_ID}-0"), None, False),
-        (message(counts() | {"total_cost": 0}, id="a"), {"model_name": "m"}, False),
-        (message(counts() | {"total_cost": 0.1}, id="a"), None, False),
-        (message(counts(), id="a"), None, False),
-        (message(None, id=None), None, True),
-        (message(None, id="a"), None, False),
-        (None, None, False),
+        (message(counts() | {"total_cost": 0}, id="lc_run--1"), True),
+        (message(counts() | {"total_cost": 0}, id=f"lc_run--{RUN_ID}-0"), False),
+        (message(counts() | {"total_cost": 0.1}, id="a"), False),
+        (message(counts(), id="a"), False),
+        (message(None, id=None), True),
+        (message(None, id="a"), False),
+        (None, False),
     ],
 )
-def test_cache_hit(said: Any, llm_output: Any, is_hit: bool) -> None:
+def test_cache_hit(said: Any, is_hit: bool) -> None:
     """Only what LangChain's cache marked, and nothing that was paid for, is a hit."""
-    assert is_cache_hit(RUN_ID, None, said, llm_output) is is_hit
+    assert is_cache_hit(begun(), said) is is_hit
+
+
+@pytest.mark.parametrize(("output", "calls"), [({"model_name": "m"}, 1), (None, 0)])
+def test_answer_with_an_output_is_no_cache_hit(kit: Kit, output: Any, calls: int) -> None:
+    """LangChain's cache keeps nothing of what a model says beside its answer."""
+    said = ChatGeneration(message=message(counts() | {"total_cost": 0}, id="a"))
+
+    run_events.answered(begun(), [said], output)
+
+    assert kit.tracker.get_usage().request_count == calls
 
 
 def test_stream_is_no_cache_hit() -> None:
     """What came in chunks came from a provider."""
-    open_run = Run(meter.begin("langchain"))
+    open_run = begun()
     open_run.add_report({"input_tokens": 11})
 
-    assert not is_cache_hit(RUN_ID, open_run, message(None, id=None), None)
+    assert not is_cache_hit(open_run, message(None, id=None))
 
 
 @pytest.mark.parametrize(
@@ -216,12 +231,11 @@ def test_stream_is_no_cache_hit() -> None:
 )
 def test_cumulative_reports(reports: list[tuple[int, int]], total: int) -> None:
     """Running totals are taken from the last chunk; anything else was merged rightly."""
-    open_run = Run(meter.begin("langchain"))
+    open_run = begun()
     for given, made in reports:
         open_run.add_report(counts(given, made))
-    merged = ChatGeneration(message=message(counts(90, 9)))
 
-    found = read_answer(open_run, merged, None, "openai").usage
+    found = read_answer(open_run, message(counts(90, 9)), None).usage
 
     assert found is not None
     assert found.total_tokens == total
@@ -241,21 +255,18 @@ def test_ended_runs_are_bounded() -> None:
 
 def test_nothing_at_all() -> None:
     """A result without any message says nothing."""
-    assert read_answer(None, None, None, None) == Answer(usage=None)
-    assert read_answer(None, Generation(text="hi"), None, None).usage is None
+    assert read_answer(begun(), None, None) == Answer(usage=None)
 
 
 def test_failure_without_any_response() -> None:
     """An error alone says only that it happened."""
-    call = meter.begin("langchain")
-
-    assert failure(None, call, ValueError("no"), None) == {
+    assert failure(begun(), ValueError("no"), None) == {
         "usage": None,
         "status": "error",
         "error_type": "ValueError",
         "unreported_reason": "error_without_usage",
     }
-    empty = failure(None, call, KeyboardInterrupt(), LLMResult(generations=[]))
+    empty = failure(begun(), KeyboardInterrupt(), LLMResult(generations=[]))
     assert (empty["status"], empty["unreported_reason"]) == ("cancelled", "cancelled")
 
 
@@ -264,7 +275,7 @@ def test_failure_whose_body_is_no_json() -> None:
     said = message(response_metadata={"status_code": 200, "body": "<html>"})
     response = LLMResult(generations=[[ChatGeneration(message=said)]])
 
-    found = failure(None, meter.begin("langchain"), ValueError("no"), response)
+    found = failure(begun(), ValueError("no"), response)
 
     assert found["unreported_reason"] == "error_without_usage"
 

@@ -83,7 +83,7 @@ def _asks(events: RunEvents, original: Callable[..., Any]) -> Callable[..., Any]
             result = original(self, messages, stop=stop, run_manager=run_manager, **told)
         finally:
             _asked.set(around)
-        events.answered(run, result)
+        events.answered(run, result.generations, result.llm_output)
         return result
 
     return ask
@@ -109,7 +109,7 @@ def _awaits(
             raise
         finally:
             _asked.set(around)
-        events.answered(run, result)
+        events.answered(run, result.generations, result.llm_output)
         return result
 
     return ask

@@ -6,12 +6,11 @@ import asyncio
 from typing import Any, Final
 
 from agentsight_tokens.extract import Extracted
-from agentsight_tokens.meter import OpenCall
 from agentsight_tokens.usage import TokenUsage
 from agentsight_tokens_wire.errors import is_unbilled
 
 from .runs import Run
-from .usage import extracted, first_generation, read_answer
+from .usage import extracted, first_generations, read_answer
 
 __all__ = ["failure"]
 
@@ -19,16 +18,18 @@ _CONVERSION: Final = "_convert_responses_chunk_to_generation_chunk"
 _CANCELS: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 
 
-def failure(run: Run | None, call: OpenCall, error: BaseException, response: Any) -> dict[str, Any]:
+def failure(run: Run, error: BaseException, response: Any) -> dict[str, Any]:
     """
     Return how a failed call finishes, as the arguments of `OpenCall.finish`.
 
     A stream may have told some usage before it broke, and an answer that could not be
     parsed was billed all the same; LangChain attaches both to the error.
     """
+    provider = run.call.provider
     known: dict[str, Any] = {"usage": None, "status": "error", "error_type": type(error).__name__}
     if response is not None:
-        answer = read_answer(run, first_generation(response), None, call.provider)
+        choices = first_generations(response)
+        answer = read_answer(run, getattr(choices[0], "message", None) if choices else None, None)
         known["model"] = answer.model
         if answer.usage is not None:
             return {
@@ -38,8 +39,8 @@ def failure(run: Run | None, call: OpenCall, error: BaseException, response: Any
                 "response_id": answer.response_id,
                 "service_tier": answer.service_tier,
             }
-    body, status = _http_answer(response, call.provider)
-    body = body or _failed_response(error, call.provider)
+    body, status = _http_answer(response, provider)
+    body = body or _failed_response(error, provider)
     if (status is not None and status >= 400) or is_unbilled(error):
         return {**known, "usage": TokenUsage()}
     if body is not None and body.usage:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from agentsight_tokens.errors import BudgetExceededError
 from agentsight_tokens.faults import guarded, report_fault
-from agentsight_tokens.meter import Asked, Meter, OpenCall
+from agentsight_tokens.meter import Asked, Meter
 from agentsight_tokens.usage import Operation
 from agentsight_tokens_wire.asked import asked_of
 
@@ -19,7 +19,7 @@ from .context import run_in_force
 from .failures import failure
 from .runs import OpenRuns, Run, ToolRuns
 from .settings import settings_of
-from .usage import first_generation, is_cache_hit, read_answer
+from .usage import first_generations, is_cache_hit, read_answer
 
 __all__ = ["RunEvents", "run_events"]
 
@@ -65,8 +65,7 @@ class RunEvents:
             prompts = args[1] if len(args) > 1 else told.get("messages") or told["prompts"]
             for run, prompt in zip(runs, prompts, strict=False):
                 asked = functools.partial(asked_of, prompt, told.get("invocation_params"))
-                call = self._begin(meter, run, operation, surrounds=True, asked=asked)
-                self.runs.open(Run(call, run, getattr(run.run_id, "int", run.run_id)))
+                self.runs.open(self._begun(meter, run, operation, surrounds=True, asked=asked))
         except BudgetExceededError:
             raise
         except Exception as error:  # noqa: BLE001  # this is the boundary
@@ -100,13 +99,11 @@ class RunEvents:
             return None
         try:
             run_id = manager.run_id
-            key = getattr(run_id, "int", run_id)
-            run = self.runs.by_key.get(key)
+            run = self.runs.by_key.get(getattr(run_id, "int", run_id))
             if run is None or run.manager is not manager:  # else its start was told from elsewhere
                 asked = functools.partial(_asked_with, prompt, model, stop, told)
                 # What it is around is known more exactly.
-                call = self._begin(meter, manager, operation, surrounds=False, asked=asked)
-                run = Run(call, manager, key)
+                run = self._begun(meter, manager, operation, surrounds=False, asked=asked)
                 self.runs.open(run)
         except BudgetExceededError:
             raise
@@ -136,12 +133,41 @@ class RunEvents:
                 runs.append(run)
         return runs
 
-    def answered(self, run: Run, result: Any) -> None:
-        """Finish a call with the answer of a chat model."""
+    def answered(self, run: Run, generations: Sequence[Any], output: Any) -> None:
+        """
+        Finish a call with what its answer says.
+
+        Args:
+            run: Its run.
+            generations: The choices; only the first is read, because each repeats the usage of
+                all.
+            output: What the model says beside them.
+        """
         try:
-            generations = result.generations
-            self._finish(
-                run.manager, run, run.call, generations and generations[0], result.llm_output
+            call = run.call
+            message = getattr(generations[0], "message", None) if generations else None
+            if not output and is_cache_hit(run, message):
+                call.drop()
+                return
+            answer = read_answer(run, message, output)
+            usage = answer.usage
+            if run.batch:
+                if usage is not None:
+                    self.runs.count_siblings(run)
+                elif run.is_counted_by_sibling and answer.is_part_of_batch:
+                    call.drop()
+                    return
+            # Every call has an input. Where none is told it was told somewhere else:
+            # langchain-anthropic (1.7) keeps no usage of `message_start`.
+            lacks_input = usage is not None and not usage.input_tokens and usage.output_tokens
+            call.finish(
+                usage,
+                model=answer.model,
+                provider=call.provider or answer.provider,
+                status="partial" if lacks_input else "ok",
+                unreported_reason="stream_without_usage" if run.was_streamed else None,
+                response_id=answer.response_id,
+                service_tier=answer.service_tier,
             )
         except BudgetExceededError:
             raise
@@ -164,29 +190,28 @@ class RunEvents:
         except Exception as error:  # noqa: BLE001  # this is the boundary
             report_fault("a token of a LangChain run", error)
 
-    def ended(self, run: Any, response: Any) -> None:
-        """Finish a call with what its result says; the run is its own callback manager."""
+    def ended(self, manager: Any, response: Any) -> None:
+        """Finish a call with what its result says, unless its answer was seen before."""
         try:
-            opened = self.runs.close(run.run_id)
-            call = self._lost(run) if opened is None else opened.call
-            if call is not None and not call.is_finished:
-                self._finish(run, opened, call, first_generation(response), response.llm_output)
+            run = self.runs.close(manager.run_id) or self._lost(manager)
+            if run is not None and not run.call.is_finished:
+                self.answered(run, first_generations(response), response.llm_output)
         except BudgetExceededError:
             raise
         except Exception as error:  # noqa: BLE001  # this is the boundary
             report_fault("the end of a LangChain run", error)
 
     @guarded
-    def failed(self, run: Any, error: BaseException, response: Any) -> None:
+    def failed(self, manager: Any, error: BaseException, response: Any) -> None:
         """Finish a call that failed; it may still have been billed."""
-        opened = self.runs.close(run.run_id)
+        run = self.runs.close(manager.run_id)
         if isinstance(error, BudgetExceededError):  # refused before it was sent
-            if opened is not None:
-                opened.call.drop()
+            if run is not None:
+                run.call.drop()
             return
-        call = self._lost(run) if opened is None else opened.call
-        if call is not None and not call.is_finished:
-            call.finish(**failure(opened, call, error, response))
+        run = run or self._lost(manager)
+        if run is not None and not run.call.is_finished:
+            run.call.finish(**failure(run, error, response))
 
     @guarded
     def tool_started(self, run_id: UUID, serialized: Mapping[str, Any] | None) -> None:
@@ -205,18 +230,19 @@ class RunEvents:
         """Note that a tool or a chain is done."""
         self.tools.close(run_id)
 
-    def _begin(
+    def _begun(
         self,
         meter: Meter,
-        run: Any,
+        manager: Any,
         operation: Operation,
         *,
         surrounds: bool,
         asked: Callable[[], Asked] | None,
-    ) -> OpenCall:
-        metadata = run.metadata
+    ) -> Run:
+        """Return the run of a callback manager, with a call that begins now."""
+        metadata = manager.metadata
         known = metadata or _NOTHING
-        return meter.begin(
+        call = meter.begin(
             "langchain",
             operation,
             model=known.get("ls_model_name"),
@@ -224,53 +250,24 @@ class RunEvents:
             metadata=metadata,
             fallback_conversation_id=known.get("thread_id"),
             agent=None if names_no_agent(known) else agent_name(known),
-            tool_name=self._tool_name(run.parent_run_id) if self.tools.names else None,
+            tool_name=self._tool_name(manager.parent_run_id) if self.tools.names else None,
             surrounds=surrounds,
             asked=asked,
         )
-
-    def _finish(
-        self, manager: Any, run: Run | None, call: OpenCall, generation: Any, output: Any
-    ) -> None:
-        """Finish a call with the first choice of its answer, and what the model says beside it."""
-        if not output and is_cache_hit(
-            manager.run_id, run, getattr(generation, "message", None), output
-        ):
-            call.drop()
-            return
-        answer = read_answer(run, generation, output, call.provider)
-        usage = answer.usage
-        if run is not None and run.batch:
-            if usage is not None:
-                self.runs.count_siblings(run)
-            elif run.is_counted_by_sibling and answer.is_part_of_batch:
-                call.drop()
-                return
-        was_streamed = usage is None and run is not None and run.was_streamed
-        # Every call has an input. Where none is told it was told somewhere else: langchain-anthropic
-        # (1.7) keeps no usage of `message_start`.
-        lacks_input = usage is not None and not usage.input_tokens and usage.output_tokens
-        call.finish(
-            usage,
-            model=answer.model,
-            provider=call.provider or answer.provider,
-            status="partial" if lacks_input else "ok",
-            unreported_reason="stream_without_usage" if was_streamed else None,
-            response_id=answer.response_id,
-            service_tier=answer.service_tier,
-        )
+        run_id = manager.run_id
+        return Run(call, manager, getattr(run_id, "int", run_id))
 
     def _tool_name(self, parent_run_id: UUID | None) -> str | None:
         # A tool is given the configuration of its caller, and a call that it makes with that
         # is no child of its run.
         return self.tools.name(parent_run_id) or self.tools.name(run_in_force())
 
-    def _lost(self, run: Any) -> OpenCall | None:
-        """Return the call of a run that ends and is not open; None if it ended before."""
-        if self.meter is None or self.runs.ends_again(run.run_id):
+    def _lost(self, manager: Any) -> Run | None:
+        """Return the run of a manager that ends and is not open; None if it ended before."""
+        if self.meter is None or self.runs.ends_again(manager.run_id):
             return None
         # Its start was not heard, as of one before this listened, but the call was made.
-        return self._begin(self.meter, run, "chat", surrounds=False, asked=None)
+        return self._begun(self.meter, manager, "chat", surrounds=False, asked=None)
 
 
 def _asked_with(prompt: Any, model: Any, stop: Any, told: Mapping[str, Any]) -> Asked:

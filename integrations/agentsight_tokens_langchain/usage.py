@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 
@@ -15,7 +14,7 @@ from agentsight_tokens.usage import TokenUsage, checked_count
 
 from .runs import Run
 
-__all__ = ["Answer", "extracted", "first_generation", "is_cache_hit", "read_answer"]
+__all__ = ["Answer", "extracted", "first_generations", "is_cache_hit", "read_answer"]
 
 
 class _InputDetails(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -63,44 +62,49 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     service_tier: str | None = None
 
 
-def first_generation(response: Any) -> Any:
-    """
-    Return the first choice of a result; None where there is none.
-
-    Only the first is read, because every choice repeats the usage of all.
-    """
+def first_generations(response: Any) -> Sequence[Any]:
+    """Return the choices of the first prompt of a result."""
     generations = response.generations
-    return generations[0][0] if generations and generations[0] else None
+    return generations[0] if generations else ()
 
 
-def is_cache_hit(run_id: UUID, run: Run | None, message: Any, llm_output: Any) -> bool:
+def is_cache_hit(run: Run, message: Any) -> bool:
     """
-    Tell whether LangChain's own cache answered, so that nothing was sent.
+    Tell whether LangChain's own cache gave an answer beside which the model says nothing.
 
     Such a message carries a cost of 0 and the id of the run that once paid for it; one that
     was stored without its usage has no id at all.
     """
-    if message is None or llm_output or (run is not None and run.was_streamed):
+    if message is None or run.was_streamed:
         return False
     metadata = getattr(message, "usage_metadata", None)
     if metadata:
         is_free = "total_cost" in metadata and metadata["total_cost"] == 0
-        return is_free and str(run_id) not in (message.id or "")
+        return is_free and str(run.manager.run_id) not in (message.id or "")
     return message.id is None
 
 
-def read_answer(run: Run | None, generation: Any, llm_output: Any, provider: str | None) -> Answer:
-    """Return what a result says, the usage from the most exact place that has one."""
-    message = getattr(generation, "message", None)
+def read_answer(run: Run, message: Any, output: Any) -> Answer:
+    """
+    Return what an answer says, the usage from the most exact place that has one.
+
+    Args:
+        run: Its run.
+        message: The first choice; None where it is no message.
+        output: What the model says beside the choices.
+    """
     told: Mapping[str, Any] = getattr(message, "response_metadata", None) or _NOTHING
-    if isinstance(llm_output, dict) and llm_output:
-        told = {**llm_output, **told}
+    if isinstance(output, dict) and output:
+        told = {**output, **told}
     raw = told.get("token_usage") or told.get("usage")
     if not isinstance(raw, dict):
         raw = _NOTHING
-    usage = _message_usage(run, message)
+    # A merged message has added up what were running totals.
+    is_merged = run.reports >= 2 and run.usage_is_cumulative
+    metadata = run.usage if is_merged else getattr(message, "usage_metadata", None)
+    usage = _from_metadata(metadata) if metadata else None
     if usage is None and raw:
-        found = extracted(raw, provider)
+        found = extracted(raw, run.call.provider)
         usage = found.usage or None if found is not None else None
     elif usage is not None and "server_tool_use" in raw:
         usage = _with_searches(usage, raw)
@@ -131,41 +135,33 @@ def extracted(response: Any, provider: str | None) -> Extracted | None:
         return None
 
 
-def _message_usage(run: Run | None, message: Any) -> TokenUsage | None:
-    metadata = getattr(message, "usage_metadata", None)
-    if run is not None and run.reports >= 2 and run.usage_is_cumulative:
-        metadata = run.usage  # the merged message has added up what were running totals
-    if not metadata:
-        return None
+def _from_metadata(metadata: Mapping[str, Any]) -> TokenUsage | None:
+    """Return the counts of `usage_metadata`; None where it has none, for no call has no token."""
     try:
-        usage = _from_metadata(metadata)
+        try:
+            told = msgspec.convert(metadata, _Metadata)
+        except msgspec.ValidationError:
+            told = msgspec.convert(_plain(metadata), _Metadata)
+        given, made = told.input_token_details, told.output_token_details
+        # langchain-anthropic sets cache_creation to 0 where it tells the lifetimes apart.
+        by_lifetime = given.ephemeral_1h_input_tokens + given.ephemeral_5m_input_tokens
+        usage = TokenUsage(
+            input_tokens=told.input_tokens,
+            output_tokens=told.output_tokens,
+            total_tokens=told.total_tokens,
+            cache_read_tokens=given.cache_read,
+            cache_creation_tokens=max(given.cache_creation, by_lifetime),
+            cache_creation_1h_tokens=given.ephemeral_1h_input_tokens,
+            reasoning_tokens=made.reasoning,
+            audio_input_tokens=given.audio,
+            audio_output_tokens=made.audio,
+            image_input_tokens=given.image,
+            image_output_tokens=made.image,
+        )
     except (InvalidCountError, TypeError, ValueError, AttributeError) as error:
         report_fault("reading usage_metadata", error)
         return None
-    return usage if usage.total_tokens else None  # no call is answered without any token
-
-
-def _from_metadata(metadata: Mapping[str, Any]) -> TokenUsage:
-    try:
-        told = msgspec.convert(metadata, _Metadata)
-    except msgspec.ValidationError:
-        told = msgspec.convert(_plain(metadata), _Metadata)
-    given, made = told.input_token_details, told.output_token_details
-    # langchain-anthropic sets cache_creation to 0 where it tells the lifetimes apart.
-    by_lifetime = given.ephemeral_1h_input_tokens + given.ephemeral_5m_input_tokens
-    return TokenUsage(
-        input_tokens=told.input_tokens,
-        output_tokens=told.output_tokens,
-        total_tokens=told.total_tokens,
-        cache_read_tokens=given.cache_read,
-        cache_creation_tokens=max(given.cache_creation, by_lifetime),
-        cache_creation_1h_tokens=given.ephemeral_1h_input_tokens,
-        reasoning_tokens=made.reasoning,
-        audio_input_tokens=given.audio,
-        audio_output_tokens=made.audio,
-        image_input_tokens=given.image,
-        image_output_tokens=made.image,
-    )
+    return usage if usage.total_tokens else None
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
