@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import os
 import statistics
 import subprocess
@@ -26,7 +27,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,15 @@ CASES = {"invoke": 100, "ainvoke": 100, "stream of 200 chunks": 3, "LlamaIndex c
 """The cases, and how many calls make a round."""
 
 DURABLE = "UsageMetadataCallbackHandler, journal"
-"""It writes each call to a journal as ours does, and does nothing else with it."""
+"""It also writes what each call used to a journal as ours does: no price, scope or duration."""
+
+TOLD = {
+    "input_tokens": 11,
+    "output_tokens": 7,
+    "total_tokens": 18,
+    "input_token_details": {"cache_read": 4},
+}
+"""What the model of LangChain says that it used."""
 
 OPEN_INFERENCE = "OpenInference, batch exporter"
 
@@ -89,9 +99,10 @@ def durable() -> Any:
     write = journal_write()
 
     class Durable(UsageMetadataCallbackHandler):
-        def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
-            super().on_llm_end(*args, **kwargs)
-            write()
+        def on_llm_end(self, response: Any, **kwargs: Any) -> None:
+            super().on_llm_end(response, **kwargs)
+            message = response.generations[0][0].message
+            write(message.response_metadata["model_name"], message.usage_metadata)
 
     return Durable()
 
@@ -141,12 +152,7 @@ def langchain_model() -> Any:
     from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
     told = {
-        "usage_metadata": {
-            "input_tokens": 11,
-            "output_tokens": 7,
-            "total_tokens": 18,
-            "input_token_details": {"cache_read": 4},
-        },
+        "usage_metadata": TOLD,
         "response_metadata": {"model_name": "gpt-4o-mini", "model_provider": "openai"},
     }
 
@@ -201,25 +207,35 @@ def llamaindex_model() -> Any:
     return lambda: model.chat(said)
 
 
-def journal_write() -> Callable[[], object]:
-    """Return what writes the journal's entry of one such call, encoded as it is."""
+def journal_write() -> Callable[[str, Mapping[str, Any]], object]:
+    """Return what writes a call's counts to a journal, as a record of its own."""
     import msgspec
 
-    from agentsight_tokens import ConversationTracker, TokenConfig
+    from agentsight_tokens.ids import time_ordered_id
     from agentsight_tokens.journal import Journal
+    from agentsight_tokens.usage import TokenUsage, UsageRecord
 
-    folder = Path(tempfile.mkdtemp())
-    with ConversationTracker(None, "c", config=TokenConfig(data_dir=str(folder / "t"))) as tracker:
-        tracker.track_token_usage(11, 7, model="gpt-4o-mini", cache_read_tokens=4)
-        (record,) = tracker.get_usage_history()
-    journal, encode = Journal(folder), msgspec.json.Encoder().encode
-    return lambda: journal.append(1, 1, encode(record))
+    journal, encode = Journal(Path(tempfile.mkdtemp())), msgspec.json.Encoder().encode
+
+    def write(model: str, counts: Mapping[str, Any]) -> None:
+        usage = TokenUsage(
+            input_tokens=counts["input_tokens"],
+            output_tokens=counts["output_tokens"],
+            total_tokens=counts["total_tokens"],
+            cache_read_tokens=counts["input_token_details"]["cache_read"],
+        )
+        record = UsageRecord(
+            id=time_ordered_id(), at=datetime.now(timezone.utc), usage=usage, model=model
+        )
+        journal.append(1, 1, encode(record))
+
+    return write
 
 
 def rounds_of(meter: str) -> dict[str, Callable[[int], None]]:
     """Return what makes so many calls, by case."""
     if meter == "journal":
-        write = journal_write()
+        write = functools.partial(journal_write(), "gpt-4o-mini", TOLD)
         return {"invoke": lambda count: repeat(write, count)}
     kept = switch_on(meter)
     chat = llamaindex_model() if meter != "OpenAICallbackHandler" else None
