@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import pytest
 
 from agentsight_tokens import ConversationTracker
@@ -22,6 +23,7 @@ FOREIGN_SETTINGS = (
     "TIKTOKEN_CACHE_DIR",  # `import litellm` sets it
 )
 
+_END = "-----END CERTIFICATE-----\n"
 SERVICES = ("running_redis", "redis_server", "own_redis", "postgresql")
 
 
@@ -35,14 +37,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("services")
 
 
+@pytest.fixture(scope="session")
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of one certificate: to read all of them takes a client 40 ms, and few need any."""
+    first, end, _ = Path(certifi.where()).read_text(encoding="utf-8").partition(_END)
+    bundle = tmp_path_factory.mktemp("tls") / "one.pem"
+    bundle.write_text(first + end, encoding="utf-8")
+    return bundle
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, one_authority: Path
+) -> Iterator[None]:
     """Take away every setting, and take down what a test set up."""
     for variable in list(os.environ):
         if variable.startswith(FOREIGN_SETTINGS):
             monkeypatch.delenv(variable)
     monkeypatch.setenv("AGENTSIGHT_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(one_authority))
     with raising_faults():
         yield
     for runtime in runtimes():
