@@ -408,6 +408,33 @@ def begun(table: CallTable, number: int = 0, **fields: Any) -> Call:
     return call
 
 
+def test_a_call_is_under_way_until_its_record_is_kept(
+    table: CallTable, tracker: ConversationTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where LiteLLM tells its end twice, in two threads at once (litellm 1.110)."""
+    receive = ConversationTracker.receive
+    begins, goes_on = threading.Event(), threading.Event()
+
+    def slow(*args: Any) -> Any:
+        begins.set()  # the first record of a process makes its files
+        goes_on.wait(10)
+        return receive(*args)
+
+    monkeypatch.setattr(ConversationTracker, "receive", slow)
+    call, answer = begun(table), Extracted(usage=TokenUsage(input_tokens=5))
+    first = threading.Thread(target=table.finish, args=(call, answer))
+    first.start()
+    begins.wait(10)
+
+    table.finish(call, answer)
+
+    assert table.is_under_way(call)
+    goes_on.set()
+    first.join()
+    assert not table.is_under_way(call)
+    assert tracker.get_usage().input_tokens == 5
+
+
 def test_the_table_is_bounded_in_number(table: CallTable, tracker: ConversationTracker) -> None:
     """The oldest call leaves unreported."""
     for number in range(5):

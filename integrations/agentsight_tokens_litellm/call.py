@@ -55,6 +55,7 @@ class Call:
         "has_token",
         "is_answered",
         "is_asynchronous",
+        "is_ending",
         "is_stream",
         "is_untold",
         "is_watched",
@@ -87,6 +88,8 @@ class Call:
         self.error: BaseException | None = None
         """What LiteLLM caught where it expected the answer."""
         self.is_answered = False
+        self.is_ending = False
+        """Whether an end was told, of which there may be several."""
         self.raw: str | None = None
         """The provider's own JSON."""
         self.has_token = False

@@ -222,6 +222,10 @@ class CallTable:
         return isinstance(sent_at, datetime) and sent_at >= self._since
 
     def _finish(self, call: Call, found: Extracted, **facts: Any) -> None:
+        with self.ended:
+            if call.is_ending:
+                return  # another thread is at it: the call is under way until its record is kept
+            call.is_ending = True
         try:
             call.open.finish(
                 found.usage,
