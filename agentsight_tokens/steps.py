@@ -36,11 +36,11 @@ class StepListeners:
     """The hooks of one tracker, and the log, which hears of every call too."""
 
     def __init__(self) -> None:
-        self.hooks: list[StepHook] = []
+        self._hooks: list[StepHook] = []
 
     def add(self, hook: StepHook) -> None:
         """Tell a hook of the calls from now on."""
-        self.hooks.append(hook)
+        self._hooks.append(hook)
 
     def tell(self, step_number: int, record: UsageRecord) -> None:
         """Tell of a call; what a hook raises is reported, not passed on."""
@@ -51,7 +51,7 @@ class StepListeners:
                 record.total_tokens + record.embedding_tokens,
                 cost,
             )
-        for hook in self.hooks:
+        for hook in self._hooks:
             with contained("a step hook"):
                 hook(_state_of(record), Step(step_number, record))
 

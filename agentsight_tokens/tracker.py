@@ -432,8 +432,7 @@ class ConversationTracker(UsageQuestions):
             cycle.add(record)
             self._steps += 1
             step_number = self._steps
-        if self._listeners.hooks or _logger.isEnabledFor(logging.INFO):
-            self._listeners.tell(step_number, record)
+        self._listeners.tell(step_number, record)
         return record
 
     def _count(self, record: UsageRecord) -> UsageRecord | None:

@@ -73,7 +73,7 @@ def _fee(usage: TokenUsage, card: RateCard, status: CostStatus) -> tuple[int, Co
     return card.call_fee + billed * card.search_fee, status
 
 
-def text_cost_of(usage: TokenUsage, card: RateCard) -> tuple[int, int, CostStatus] | None:
+def text_cost_of(usage: TokenUsage, card: RateCard) -> tuple[int, int, int, CostStatus] | None:
     """
     Return what `cost_of` finds, in a part of its time, for nothing but text.
 
@@ -84,8 +84,8 @@ def text_cost_of(usage: TokenUsage, card: RateCard) -> tuple[int, int, CostStatu
         card: The rates.
 
     Returns:
-        The cost and the part of it that the prompt caused, in pico-USD, and how it was found;
-        None for any other usage, or where the card has a price for more than text.
+        The cost and the parts of it that the prompt and the completion caused, in pico-USD, and
+        how it was found; None for any other usage, or where not tokens alone have a price.
     """
     given, made = usage.input_tokens, usage.output_tokens
     read, reasoning = usage.cache_read_tokens, usage.reasoning_tokens
@@ -108,4 +108,4 @@ def text_cost_of(usage: TokenUsage, card: RateCard) -> tuple[int, int, CostStatu
     scale = card.scale
     if scale != 1:
         total, prompt = rounded(total, scale), rounded(prompt, scale)
-    return total, prompt, status
+    return total, prompt, total - prompt, status

@@ -189,8 +189,8 @@ class CostEstimator:
             self._keep_at_hand(model, card)
         text = text_cost_of(usage, card)
         if text is not None:
-            total, prompt, status = text
-            return CostBreakdown(total, prompt, total - prompt, 0, status, model, card, usage)
+            total, prompt, completion, status = text
+            return CostBreakdown(total, prompt, completion, 0, status, model, card, usage)
         cost = cost_of(usage, card, model)
         if cost is None:
             return self._unpriced(usage, model)
@@ -226,8 +226,7 @@ class CostEstimator:
         prompt: int | None
         completion: int | None
         if text is not None:
-            total, prompt, status = text
-            completion = text[0] - text[1]
+            total, prompt, completion, status = text
         else:
             cost = self.price(
                 usage, model, provider=provider, service_tier=tier, region=region, at=at
