@@ -7,9 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from agentsight_tokens.errors import InvalidCountError, UnknownResponseError
 from agentsight_tokens.extract import (
@@ -23,8 +25,11 @@ from agentsight_tokens.extract import (
     perplexity_usage,
     xai_usage,
 )
+from agentsight_tokens.extract.chat_format import compatible_chat
+from agentsight_tokens.extract.from_openai import openais_own_chat
 from agentsight_tokens.extract.reading import Extracted
 from agentsight_tokens.usage import MAX_COUNT, USAGE_FIELDS, TokenUsage
+from agentsight_tokens_wire.answers import Answer
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -346,3 +351,95 @@ def test_nothing_else_is_raised_for_a_broken_body(data: st.DataObject, junk: Any
     broken = _put(body, data.draw(st.sampled_from(_places(body))), junk)
 
     test_nothing_else_is_ever_raised.hypothesis.inner_test(broken, None)
+
+
+plain_details = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.integers(0, 40) | st.sampled_from([None, True, -1, 3.0, 2.5, "7", MAX_COUNT + 1])
+        for name in ("cached_tokens", "audio_tokens", "reasoning_tokens", "cache_write_tokens")
+    },
+)
+
+
+@unhurried
+@given(
+    st.dictionaries(st.sampled_from(["input", "output"]), plain_details),
+    st.tuples(*[st.integers(0, 40) | st.sampled_from([None, True, -1, 3.0, "7"])] * 3),
+    st.sampled_from([("prompt", "completion"), ("input", "output")]),
+)
+@example({"output": {"reasoning_tokens": 5}}, (10, 2, 17), ("prompt", "completion"))
+@example({"output": {"reasoning_tokens": 2}}, (10, 5, 15), ("input", "output"))
+def test_openais_own_usage_is_read_as_any_other(
+    details: dict[str, dict[str, Any]], totals: tuple[Any, ...], names: tuple[str, str]
+) -> None:
+    """Decoded JSON of OpenAI's is read on a way of its own, and an object with its fields not."""
+    body: dict[str, Any] = {
+        f"{names[0]}_tokens": totals[0],
+        f"{names[1]}_tokens": totals[1],
+        "total_tokens": totals[2],
+    }
+    for side, told in details.items():
+        body[f"{names[side == 'output']}_tokens_details"] = told
+
+    def read(usage: Any) -> TokenUsage | str:
+        try:
+            return openai_usage(usage)
+        except InvalidCountError as error:
+            return str(error)
+
+    assert read(body) == read(as_object(body))
+
+
+@unhurried
+@given(
+    st.dictionaries(st.sampled_from(["input", "output"]), plain_details),
+    st.tuples(*[st.integers(0, 40)] * 3),
+    st.sampled_from(["gpt-4o-mini", "gpt-4o-search-preview", "gemini-3", "sonar", "own", "", None]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "id": st.sampled_from(["chatcmpl-1", "", None, 7]),
+            "service_tier": st.sampled_from(["default", "Flex", "auto", "", None, 7]),
+            "x_groq": st.just({"id": "1"}),
+            "prompt": st.just([]),
+            "prompt_filter_results": st.just([{}]),
+            "kv_transfer_params": st.just({}),
+        },
+    ),
+    st.sampled_from([None, "openai", "azure", "deepseek", "perplexity", "xai"]),
+)
+@example({"output": {"reasoning_tokens": 5}}, (10, 2, 17), "gpt-5", {}, None)
+@example({"input": {"cached_tokens": 5}}, (10, 2, 12), "gpt-5", {}, "openai")
+def test_openais_own_chat_is_read_as_any_other(
+    details: dict[str, dict[str, Any]],
+    totals: tuple[int, ...],
+    model: str | None,
+    more: dict[str, Any],
+    provider: str | None,
+) -> None:
+    usage: dict[str, Any] = dict(
+        zip(("prompt_tokens", "completion_tokens", "total_tokens"), totals, strict=True)
+    )
+    for side, told in details.items():
+        usage[f"{'prompt' if side == 'input' else 'completion'}_tokens_details"] = told
+    answer = {"model": model, "usage": usage, **more}
+
+    own = openais_own_chat(SimpleNamespace(**{**NO_ANSWER, **answer}), provider)
+
+    assert own is None or own == compatible_chat(as_object(answer), provider)
+
+
+NO_ANSWER = asdict(Answer())
+"""The fields of an answer from the wire that says nothing."""
+
+
+def test_what_openai_itself_sends_is_read_as_its_own() -> None:
+    body = json.loads((RECORDED / "openai_chat.json").read_text())
+    answer = msgspec.convert(body, Answer)
+
+    own = openais_own_chat(answer, None)
+
+    assert own is not None
+    assert own == compatible_chat(body, None) == openais_own_chat(answer, "openai")
+    assert openais_own_chat(answer, "azure") is None

@@ -82,11 +82,11 @@ def by_provider(found: Extracted, response: Any, provider: str | None) -> Extrac
         response: The response that it was found in.
         provider: Who answered; None for whoever the response itself names.
     """
-    provider = provider or _named_provider(response) or found.provider
     usage = found.usage
     reported = field(response, "usage")
     if reported is None:
         reported = response
+    provider = provider or _named_provider(response, reported, found.model) or found.provider
     if usage is None:
         reported = field(field(response, "x_groq"), "usage")
         if has(reported, "prompt_tokens", "completion_tokens"):
@@ -123,31 +123,32 @@ def _billed_by_perplexity(usage: TokenUsage, model: str | None, reported: Any) -
     )
 
 
-def _named_provider(response: Any) -> str | None:
-    """Return the provider that a chat response tells by what only it sends."""
-    provider = _owner(field(response, "usage") or response, _ONLY_IN_USAGE)
-    provider = provider or _owner(response, _ONLY_IN_RESPONSE)
+def _named_provider(response: Any, reported: Any, model: str | None) -> str | None:
+    """Return the provider that a chat response, or its model, tells by what only it has."""
+    provider = _owner(reported, _ONLY_IN_USAGE) or _owner(response, _ONLY_IN_RESPONSE)
     if provider is not None:
         return provider
-    model = text(response, "model") or ""
     for name, models in _MODELS.items():
-        if models.match(model):
+        if model and models.match(model):
             return name
     return _BY_MODULE.get(type(response).__module__.partition(".")[0])
 
 
 def _owner(source: Any, providers: dict[str, str]) -> str | None:
-    if not has(source, *providers):
+    if (isinstance(source, dict) and providers.keys().isdisjoint(source)) or not has(
+        source, *providers
+    ):
         return None
     return next(name for field_name, name in providers.items() if has(source, field_name))
 
 
 def _reported_cost(usage: Any) -> Decimal | None:
     """Return the cost that OpenRouter, Perplexity and xAI send with the usage."""
-    ticks = field(usage, "cost_in_usd_ticks")
+    ticks, cost = field(usage, "cost_in_usd_ticks"), field(usage, "cost")
+    if ticks is None is cost:
+        return None
     if _is_amount(ticks) and ticks:
         return Decimal(str(ticks)).scaleb(-10)
-    cost = field(usage, "cost")
     # With a key of the user's own, OpenRouter's cost is its fee alone.
     if _is_amount(cost) and not field(usage, "is_byok"):
         return Decimal(str(cost))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from agentsight_tokens.usage import Operation, TokenUsage
+import msgspec
+
+from agentsight_tokens.usage import MAX_COUNT, Operation, TokenUsage
 
 from .reading import Extracted, count, field, has, items, text, usage_of
 
@@ -16,6 +18,7 @@ __all__ = [
     "openai_media",
     "openai_responses",
     "openai_usage",
+    "openais_own_chat",
 ]
 
 _COUNTS: Final = (
@@ -46,6 +49,83 @@ _OWN_MODELS: Final = (
 )
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+
+
+class _InputDetails(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What OpenAI itself tells of the input."""
+
+    cached_tokens: _Count = 0
+    cache_write_tokens: _Count = 0
+    audio_tokens: _Count = 0
+
+
+class _OutputDetails(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What OpenAI itself tells of the output."""
+
+    reasoning_tokens: _Count = 0
+    audio_tokens: _Count = 0
+    accepted_prediction_tokens: _Count = 0
+    rejected_prediction_tokens: _Count = 0
+
+
+class _ChatUsage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """The usage object of OpenAI's own chat completions."""
+
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: _Count
+    prompt_tokens_details: _InputDetails = _InputDetails()
+    completion_tokens_details: _OutputDetails = _OutputDetails()
+
+    def counts(self) -> TokenUsage | None:
+        """Return the counts; None where they are to be read as `openai_usage` reads others'."""
+        given, made = self.prompt_tokens_details, self.completion_tokens_details
+        prompt, output, total = self.prompt_tokens, self.completion_tokens, self.total_tokens
+        reasoning = made.reasoning_tokens
+        if reasoning and total == prompt + output + reasoning:
+            return None  # counted beside the output, as OpenAI itself never does
+        return TokenUsage(
+            input_tokens=prompt,
+            output_tokens=output,
+            total_tokens=total,
+            cache_read_tokens=given.cached_tokens,
+            cache_creation_tokens=given.cache_write_tokens,
+            reasoning_tokens=reasoning,
+            audio_input_tokens=given.audio_tokens,
+            audio_output_tokens=made.audio_tokens,
+        )
+
+
+class _ResponsesUsage(
+    _ChatUsage,
+    rename={
+        "prompt_tokens": "input_tokens",
+        "completion_tokens": "output_tokens",
+        "prompt_tokens_details": "input_tokens_details",
+        "completion_tokens_details": "output_tokens_details",
+    },
+    frozen=True,
+    forbid_unknown_fields=True,
+    gc=False,
+):
+    """The usage object of OpenAI's own Responses."""
+
+
+class _Chat(msgspec.Struct, frozen=True, gc=False):
+    """What bears on the use of a chat completion, as OpenAI itself sends it."""
+
+    usage: _ChatUsage
+    model: str
+    id: str | None = None
+    service_tier: str | None = None
+    x_groq: None = None
+    """This and the rest are only other providers'."""
+    prompt_filter_results: None = None
+    prompt: None = None
+    kv_transfer_params: None = None
+
+
 def openai_usage(usage: Any) -> TokenUsage:
     """
     Return a usage object of chat completions, Responses, Realtime or legacy completions.
@@ -57,6 +137,8 @@ def openai_usage(usage: Any) -> TokenUsage:
     https://platform.openai.com/docs/api-reference/chat/object and
     https://platform.openai.com/docs/api-reference/responses/object, checked 2026-11-22.
     """
+    if type(usage) is dict and (own := _own_usage(usage)) is not None:
+        return own
     read = field(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details")
     made = field(
         usage, "completion_tokens_details", "output_tokens_details", "output_token_details"
@@ -104,6 +186,15 @@ def openai_usage(usage: Any) -> TokenUsage:
     )
 
 
+def _own_usage(usage: dict[str, Any]) -> TokenUsage | None:
+    """Return what `openai_usage` does, in a part of its time, of what OpenAI itself sends."""
+    try:
+        told = msgspec.convert(usage, _ResponsesUsage if "input_tokens" in usage else _ChatUsage)
+    except msgspec.ValidationError:
+        return None
+    return told.counts()
+
+
 def uncached_images(images: int, cached_images: int) -> int:
     """
     Return the image tokens that were not read from a cache.
@@ -124,12 +215,42 @@ def openai_chat(response: Any) -> Extracted:
     with `-search-` in their name search once before they answer:
     https://platform.openai.com/docs/guides/tools-web-search, checked 2026-11-22.
     """
-    found = usage_of(response, "usage", *_COUNTS)
-    usage = None if found is None else openai_usage(found)
-    model = text(response, "model")
-    if usage is not None and not usage.web_search_requests and model and "-search-" in model:
+    told = usage_of(response, "usage", *_COUNTS)
+    found = _extracted(response, None if told is None else openai_usage(told), "chat")
+    usage, model = found.usage, found.model
+    if model and "-search-" in model and usage is not None and not usage.web_search_requests:
         usage = usage + TokenUsage(web_search_requests=1)
-    return _extracted(response, usage, "chat")
+        return msgspec.structs.replace(found, usage=usage)
+    return found
+
+
+def openais_own_chat(answer: Any, provider: str | None) -> Extracted | None:
+    """
+    Return what `compatible_chat` does, in a part of its time, of what OpenAI itself sends.
+
+    Args:
+        answer: An answer's fields, of which the usage is decoded JSON.
+        provider: Who answered; None for whoever the answer itself names.
+
+    Returns:
+        What it says; None where it is, or may be, another provider's.
+    """
+    if provider not in (None, "openai"):
+        return None
+    try:
+        told = msgspec.convert(answer, _Chat, from_attributes=True)
+    except msgspec.ValidationError:
+        return None
+    model, tier, usage = told.model, told.service_tier, told.usage.counts()
+    if usage is None or "-search-" in model or not model.startswith(_OWN_MODELS):
+        return None
+    return Extracted(
+        usage=usage,
+        model=model,
+        provider="openai",
+        response_id=told.id or None,
+        service_tier=tier.lower() if tier and tier != "auto" else None,
+    )
 
 
 def openai_responses(response: Any) -> Extracted:

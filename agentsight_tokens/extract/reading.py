@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
@@ -43,13 +43,21 @@ def field(source: Any, *names: str) -> Any:
     """Return the first of the fields that is there and not None; None when there is none."""
     if source is None:
         return None
-    kind = _kind_of(type(source))  # type: ignore[arg-type]  # mypy takes a type for unhashable
-    fields = source if kind == "mapping" else _fields_of_model(source) if kind == "model" else None
+    read = source.get if type(source) is dict else _reader(source)
     for name in names:
-        value = getattr(source, name, None) if fields is None else fields.get(name)
+        value = read(name)
         if value is not None and type(value).__name__ not in _UNSET_TYPES:
             return value
     return None
+
+
+def _reader(source: Any) -> Callable[[str], Any]:
+    """Return what reads a field of a source by its name."""
+    kind = _kind_of(type(source))  # type: ignore[arg-type]  # mypy takes a type for unhashable
+    if kind == "object":
+        return lambda name: getattr(source, name, None)
+    fields: Mapping[str, Any] = source if kind == "mapping" else _fields_of_model(source)
+    return fields.get
 
 
 @lru_cache(maxsize=1024)
@@ -85,11 +93,12 @@ def count(source: Any, *names: str) -> int:
     Raises:
         InvalidCountError: If the count is negative, too large or no whole number.
     """
+    if source is None:
+        return 0
+    read = source.get if type(source) is dict else _reader(source)
     for name in names:
-        value = field(source, name)
-        if value:
-            if type(value) is int and value > 0:
-                return value
+        value = read(name)
+        if value and type(value).__name__ not in _UNSET_TYPES:
             # Cohere and protobuf's JSON send counts as 12.0.
             is_whole = isinstance(value, float) and value.is_integer()
             return checked_count(name, int(value) if is_whole else value)
@@ -98,8 +107,11 @@ def count(source: Any, *names: str) -> int:
 
 def text(source: Any, *names: str) -> str | None:
     """Return the first of the fields that is a string with something in it."""
+    if source is None:
+        return None
+    read = source.get if type(source) is dict else _reader(source)
     for name in names:
-        value = field(source, name)
+        value = read(name)
         if isinstance(value, str) and value:
             return str(value.value) if isinstance(value, Enum) else value
     return None

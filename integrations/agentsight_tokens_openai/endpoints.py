@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from agentsight_tokens.extract import (
     openai_responses,
 )
 from agentsight_tokens.extract.chat_format import by_provider, compatible_chat
+from agentsight_tokens.extract.from_openai import openais_own_chat
 from agentsight_tokens_wire.answers import Answer
 from agentsight_tokens_wire.exchange import Endpoint
 
@@ -22,7 +24,8 @@ __all__ = ["RESPONSES", "endpoint_of", "provider_of", "response_id_of"]
 
 
 def _chat(answer: Answer, start: Answer | None, provider: str | None) -> Extracted:
-    return compatible_chat(answer, provider)
+    own = openais_own_chat(answer, provider)
+    return own or compatible_chat(msgspec.structs.asdict(answer), provider)
 
 
 def _completion(answer: Answer, start: Answer | None, provider: str | None) -> Extracted:
@@ -91,6 +94,7 @@ _BY_PATH: Final = {
 }
 
 
+@lru_cache(maxsize=256)
 def endpoint_of(method: str, url: str) -> Endpoint | None:
     """Return the endpoint of a request, if it is billed; its URL may be a path alone."""
     if method.lower() != "post":
@@ -129,7 +133,12 @@ _HOSTS: Final = {
 
 def provider_of(client: Any) -> str | None:
     """Return who answers a client's requests; None where its address does not tell."""
-    if any(base.__name__ == "BaseAzureClient" for base in type(client).__mro__):
+    if _is_azures(type(client)):  # type: ignore[arg-type]  # mypy takes a type for unhashable
         return "azure"
     host = client.base_url.host
     return "azure" if host.endswith(_AZURE) else _HOSTS.get(host)
+
+
+@lru_cache(maxsize=256)
+def _is_azures(kind: type[Any]) -> bool:
+    return any(base.__name__ == "BaseAzureClient" for base in kind.__mro__)
