@@ -18,7 +18,10 @@ from langchain_core.callbacks import (
     CallbackManagerForLLMRun,
 )
 from langchain_core.language_models import BaseChatModel
-from langchain_core.language_models.fake_chat_models import FakeListChatModel
+from langchain_core.language_models.fake_chat_models import (
+    FakeListChatModel,
+    GenericFakeChatModel,
+)
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 from langchain_core.tools import tool
@@ -53,8 +56,12 @@ def program(kit: Kit) -> list[str]:
         kit.embeddings().embed_query(D)
         return str(chain.invoke(D))
 
+    counts: Any = {"input_tokens": 11, "output_tokens": 7, "total_tokens": 18}
+    no_sdks = GenericFakeChatModel(messages=iter([AIMessage("its own", usage_metadata=counts)]))
+
     seen = [
         kit.openai().invoke(D).content,
+        str(no_sdks.invoke(D).content),
         chain.invoke(D),
         "".join(str(chunk.content) for chunk in kit.openai().stream("[[text=streamed]]")),
         run(kit.openai().ainvoke(D)).content,

@@ -145,6 +145,9 @@ class RunEvents:
         """
         try:
             call = run.call
+            if call.has_record and not run.batch:
+                call.forget()  # the SDK beneath has told what it used
+                return
             message = getattr(generations[0], "message", None) if generations else None
             if not output and is_cache_hit(run, message):
                 call.drop()
