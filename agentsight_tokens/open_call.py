@@ -352,12 +352,9 @@ def nest(call: OpenCall, candidates: Iterable[OpenCall], *, is_sure: bool = Fals
             a model that only passes on what this one says.
     """
     handler = None if is_sure else call.handler
-    able = [c for c in candidates if c.may_hold(handler, call.operation)]
-    if not able:
-        return False
     with _nesting_lock:
         # One that holds no call yet comes first: those of a batch are sent in their order.
-        for outer in sorted(able, key=lambda c: c.inner is not None):
+        for outer in sorted(candidates, key=lambda c: c.inner is not None):
             if outer.may_hold(handler, call.operation):
                 outer.take_in(call)
                 return True

@@ -147,7 +147,7 @@ class _Reader:
     def __init__(self, chunks: Any, exchange: Exchange) -> None:
         self._chunks = chunks
         self._exchange = exchange
-        exchange.is_stream = True
+        exchange.begin_stream()
         self._is_begun = False
         self._is_done = False
 

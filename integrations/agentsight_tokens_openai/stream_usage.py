@@ -44,6 +44,8 @@ def may_ask(client: Any, options: Any) -> bool:
 class SentStream(Sent):
     """The request of a stream that is asked for its usage."""
 
+    alters = True
+
     def __init__(self, client: Any, exchange: Exchange) -> None:
         super().__init__(client, exchange)
         self._address = str(client.base_url)

@@ -70,15 +70,23 @@ class Exchange:
         "_event",
         "_has_token",
         "_last",
+        "_under_way",
         "call",
         "endpoint",
         "first",
         "is_stream",
     )
 
-    def __init__(self, call: OpenCall, endpoint: Endpoint) -> None:
+    def __init__(
+        self,
+        call: OpenCall,
+        endpoint: Endpoint,
+        under_way: Callable[[Exchange], None] | None = None,
+    ) -> None:
         self.call = call
         self.endpoint = endpoint
+        self._under_way = under_way
+        """Is told of a stream, which is finished from elsewhere if nobody closes it."""
         self.is_stream = False
         self._has_token = False
         self.first: Answer | None = None
@@ -88,14 +96,15 @@ class Exchange:
 
     @property
     def is_left(self) -> bool:
-        """Whether it is a stream whose framework is through with it."""
+        """Whether the framework is through with a stream that has not ended."""
         call = self.call
-        return (
-            self.is_stream
-            and call.outer is not None
-            and call.outer.is_finished
-            and not call.is_finished
-        )
+        return call.outer is not None and call.outer.is_finished and not call.is_finished
+
+    def begin_stream(self) -> None:
+        """Note that the answer is a stream."""
+        self.is_stream = True
+        if self._under_way is not None:
+            self._under_way(self)
 
     def see(self, event: bytes) -> None:
         """Take an event of a stream."""

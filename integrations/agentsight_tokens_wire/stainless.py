@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from agentsight_tokens.faults import guarded
 
@@ -27,6 +27,9 @@ __all__ = ["Begin", "Sent", "options_of", "patch_requests"]
 
 class Sent:
     """One request of a client, from its beginning to the answer's first byte."""
+
+    alters: ClassVar[bool] = False
+    """Whether it may send, or hand to the program, something else: then the next three do that."""
 
     def __init__(self, client: Any, exchange: Exchange) -> None:
         self.client = client
@@ -120,7 +123,7 @@ def _counted(begin: Begin, patches: Patches, original: Callable[..., Any]) -> Ca
             return original(self, *args, **kwargs)
         token = _sending.set(sent)
         try:
-            changed = _changed(sent, args, kwargs)
+            changed = _changed(sent, args, kwargs) if sent.alters else None
             if changed is None:
                 result = original(self, *args, **kwargs)
             else:
@@ -136,7 +139,8 @@ def _counted(begin: Begin, patches: Patches, original: Callable[..., Any]) -> Ca
         finally:
             _sending.reset(token)
         sent.succeed()
-        _prepare(sent, result)
+        if sent.alters:
+            _prepare(sent, result)
         return result
 
     return request
@@ -152,7 +156,7 @@ def _counted_async(
             return await original(self, *args, **kwargs)
         token = _sending.set(sent)
         try:
-            changed = _changed(sent, args, kwargs)
+            changed = _changed(sent, args, kwargs) if sent.alters else None
             if changed is None:
                 result = await original(self, *args, **kwargs)
             else:
@@ -169,7 +173,8 @@ def _counted_async(
             with suppress(ValueError):  # the collector ended it in another context
                 _sending.reset(token)
         sent.succeed()
-        _prepare(sent, result)
+        if sent.alters:
+            _prepare(sent, result)
         return result
 
     return request

@@ -26,14 +26,16 @@ def watch(response: Any, exchange: Exchange) -> None:
 
 def read_again(response: Any, exchange: Exchange) -> None:
     """Read a body that somebody has read already, such as the client itself."""
-    splitter = splitter_of(
-        exchange.endpoint.content_type or response.headers.get("content-type", "")
-    )
-    exchange.is_stream = splitter.is_stream
-    if not exchange.is_stream:
-        exchange.answer(response.content)
+    body, kind = response.content, exchange.endpoint.content_type
+    if kind is None and body.startswith(b"{"):
+        exchange.answer(body)  # as no stream begins, so that no header need be looked for
         return
-    for event in (*splitter.feed(response.content), *splitter.finish()):
+    splitter = splitter_of(kind or response.headers.get("content-type", ""))
+    if not splitter.is_stream:
+        exchange.answer(body)
+        return
+    exchange.begin_stream()
+    for event in (*splitter.feed(body), *splitter.finish()):
         exchange.see(event)
     exchange.end()
 
@@ -47,7 +49,8 @@ class _Watch:
         self._exchange = exchange
         self._splitter = splitter_for(response, exchange.endpoint.content_type)
         self._is_done = False
-        exchange.is_stream = self._splitter.is_stream
+        if self._splitter.is_stream:
+            exchange.begin_stream()
 
     def see(self, data: bytes) -> None:
         """Take a piece of the body."""

@@ -78,7 +78,7 @@ class Tap:
         self._calls: Which = "none"
         self._embeddings: Which = "none"
         self._surroundings: tuple[Surroundings, ...] = ()
-        self._under_way: WeakSet[Exchange] = WeakSet()
+        self._streams: WeakSet[Exchange] = WeakSet()
 
     def install(self, install: Install) -> None:
         """Count what is wanted; each install needs its own uninstall."""
@@ -133,17 +133,18 @@ class Tap:
         call = self._begun(endpoint.operation, name, provider, asked)
         if call is None:
             return None
-        exchange = kind(call, endpoint)
-        with self._lock:
-            self._under_way.add(exchange)
-        return exchange
+        return kind(call, endpoint, self._add_stream)
 
     def settle(self) -> None:
         """Finish the streams whose framework is through with them and has not closed them."""
         with self._lock:
-            left = [each for each in self._under_way if each.is_left]
+            left = [each for each in self._streams if each.is_left]
         for exchange in left:
             exchange.cut()
+
+    def _add_stream(self, exchange: Exchange) -> None:
+        with self._lock:
+            self._streams.add(exchange)
 
     def _begun(
         self,
@@ -183,9 +184,7 @@ class Tap:
     def _give_up(self) -> None:
         """Count what the streams under way have told; nothing more of them will count."""
         with self._lock:
-            streams = [
-                each for each in self._under_way if each.is_stream and not each.call.is_finished
-            ]
+            streams = [each for each in self._streams if not each.call.is_finished]
         for exchange in streams:
             with contained("a stream under way"):
                 exchange.cut()
