@@ -1,17 +1,17 @@
 """
-Time that each meter adds to a call of a model that answers at once.
+Time that each meter adds to a call of a model that answers at once, and of a real client.
 
 Each meter runs in a process of its own, and the processes take turns, round by round, so that
 what else the machine does falls on all of them; all are begun several times, because a process
-is faster or slower than its twin by where things lie in memory. Prints the median of the rounds in
-microseconds of processor time a call, in all threads, and what it is above the process that
-has no meter; then how ours compares with the lightest peer, made durable by the same journal,
-and with OpenInference.
+is faster or slower than its twin by where things lie in memory. Prints the median of the rounds,
+in microseconds of processor time a call in all threads, and the median of what each round is above
+that of the process without a meter; then how ours compares with the lightest peer, made durable by
+the same journal, and with OpenInference.
 
     python benchmarks/overhead.py [--rounds 12] [--times 3] [METER ...]
 
-It needs, besides this package: langchain-community, llama-index-core, opentelemetry-sdk, the
-OpenInference instrumentors of LangChain and LlamaIndex, and agentsight.
+It needs, besides this package: langchain-community, langchain-openai, llama-index-core,
+opentelemetry-sdk, the OpenInference instrumentors of LangChain and LlamaIndex, and agentsight.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import operator
 import os
 import statistics
 import subprocess
@@ -32,7 +33,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-CASES = {"invoke": 100, "ainvoke": 100, "stream of 200 chunks": 3, "LlamaIndex chat": 100}
+CASES = {
+    "invoke": 100,
+    "ainvoke": 100,
+    "stream of 200 chunks": 3,
+    "ChatOpenAI": 20,
+    "LlamaIndex chat": 100,
+}
 """The cases, and how many calls make a round."""
 
 DURABLE = "UsageMetadataCallbackHandler, journal"
@@ -49,6 +56,9 @@ TOLD = {
 OPEN_INFERENCE = "OpenInference, batch exporter"
 
 OURS = ("agentsight-tokens, callbacks only", "agentsight-tokens")
+
+PROVIDER = "OVERHEAD_PROVIDER"
+"""The environment variable with the address of a provider on this machine."""
 
 METERS = (
     "none",
@@ -182,6 +192,12 @@ def langchain_model() -> Any:
     return Fake()
 
 
+def openai_model() -> Any:
+    from langchain_openai import ChatOpenAI
+
+    return ChatOpenAI(model="gpt-4o-mini", api_key="key", base_url=os.environ[PROVIDER])
+
+
 def llamaindex_model() -> Any:
     from llama_index.core.llms import ChatMessage, ChatResponse, CustomLLM, LLMMetadata
     from llama_index.core.llms.callbacks import llm_chat_callback
@@ -241,7 +257,7 @@ def rounds_of(meter: str) -> dict[str, Callable[[int], None]]:
     chat = llamaindex_model() if meter != "OpenAICallbackHandler" else None
     if meter == "TokenCountingHandler":
         return {"LlamaIndex chat": lambda count: repeat(chat, count)}
-    model = langchain_model()
+    model, client = langchain_model(), openai_model()
 
     async def ainvoke(count: int) -> None:
         for _ in range(count):
@@ -251,6 +267,7 @@ def rounds_of(meter: str) -> dict[str, Callable[[int], None]]:
         "invoke": lambda count: repeat(lambda: model.invoke("x"), count),
         "ainvoke": lambda count: asyncio.run(ainvoke(count)),
         "stream of 200 chunks": lambda count: repeat(lambda: list(model.stream("x")), count),
+        "ChatOpenAI": lambda count: repeat(lambda: client.invoke("[[in=11 out=7]]"), count),
     }
     if "CallbackHandler" not in meter:
         found["LlamaIndex chat"] = lambda count: repeat(chat, count)
@@ -294,10 +311,14 @@ def main() -> None:
     if options.serve:
         serve(options.serve)
         return
+    from agentsight_tokens.testing import LoopbackProvider
+
     names = ["none", *(m for m in options.meters or METERS if m != "none")]
     times: dict[tuple[str, str], list[float]] = {}
-    for _ in range(options.times):
-        measure(names, options.rounds, times)
+    with LoopbackProvider() as provider:
+        os.environ[PROVIDER] = provider.openai_url
+        for _ in range(options.times):
+            measure(names, options.rounds, times)
     print_table(names, times)
 
 
@@ -329,8 +350,8 @@ def measure(names: list[str], rounds: int, times: dict[tuple[str, str], list[flo
 def print_table(names: list[str], times: dict[tuple[str, str], list[float]]) -> None:
     medians = {key: statistics.median(rounds) for key, rounds in times.items()}
     added = {
-        (name, case): median - medians["none", case]
-        for (name, case), median in medians.items()
+        (name, case): statistics.median(map(operator.sub, rounds, times["none", case]))
+        for (name, case), rounds in times.items()
         if name not in ("none", "journal")
     }
     print("| meter | " + " | ".join(CASES) + " |")
