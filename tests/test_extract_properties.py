@@ -353,6 +353,9 @@ def test_nothing_else_is_raised_for_a_broken_body(data: st.DataObject, junk: Any
     test_nothing_else_is_ever_raised.hypothesis.inner_test(broken, None)
 
 
+NO_ANSWER = asdict(Answer())
+"""The fields of an answer from the wire that says nothing."""
+
 plain_details = st.fixed_dictionaries(
     {},
     optional={
@@ -428,10 +431,6 @@ def test_openais_own_chat_is_read_as_any_other(
     own = openais_own_chat(SimpleNamespace(**{**NO_ANSWER, **answer}), provider)
 
     assert own is None or own == compatible_chat(as_object(answer), provider)
-
-
-NO_ANSWER = asdict(Answer())
-"""The fields of an answer from the wire that says nothing."""
 
 
 def test_what_openai_itself_sends_is_read_as_its_own() -> None:

@@ -135,20 +135,17 @@ def _named_provider(response: Any, reported: Any, model: str | None) -> str | No
 
 
 def _owner(source: Any, providers: dict[str, str]) -> str | None:
-    if (isinstance(source, dict) and providers.keys().isdisjoint(source)) or not has(
-        source, *providers
-    ):
+    if not has(source, *providers):
         return None
     return next(name for field_name, name in providers.items() if has(source, field_name))
 
 
 def _reported_cost(usage: Any) -> Decimal | None:
     """Return the cost that OpenRouter, Perplexity and xAI send with the usage."""
-    ticks, cost = field(usage, "cost_in_usd_ticks"), field(usage, "cost")
-    if ticks is None is cost:
-        return None
+    ticks = field(usage, "cost_in_usd_ticks")
     if _is_amount(ticks) and ticks:
         return Decimal(str(ticks)).scaleb(-10)
+    cost = field(usage, "cost")
     # With a key of the user's own, OpenRouter's cost is its fee alone.
     if _is_amount(cost) and not field(usage, "is_byok"):
         return Decimal(str(cost))

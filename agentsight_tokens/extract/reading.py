@@ -18,6 +18,9 @@ _UNSET_TYPES: Final = frozenset({"NotGiven", "Omit", "Unset"})
 """Types by which the SDKs mark a field that was not sent."""
 
 
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
 class Extracted(msgspec.Struct, frozen=True, kw_only=True):
     """What one response says about its own use."""
 
@@ -41,9 +44,7 @@ class Extracted(msgspec.Struct, frozen=True, kw_only=True):
 
 def field(source: Any, *names: str) -> Any:
     """Return the first of the fields that is there and not None; None when there is none."""
-    if source is None:
-        return None
-    read = source.get if type(source) is dict else _reader(source)
+    read = _reader(source)
     for name in names:
         value = read(name)
         if value is not None and type(value).__name__ not in _UNSET_TYPES:
@@ -52,7 +53,9 @@ def field(source: Any, *names: str) -> Any:
 
 
 def _reader(source: Any) -> Callable[[str], Any]:
-    """Return what reads a field of a source by its name."""
+    """Return what reads a field of a source by its name; of None there is nothing to read."""
+    if source is None:
+        return _NOTHING.get
     kind = _kind_of(type(source))  # type: ignore[arg-type]  # mypy takes a type for unhashable
     if kind == "object":
         return lambda name: getattr(source, name, None)
@@ -93,9 +96,7 @@ def count(source: Any, *names: str) -> int:
     Raises:
         InvalidCountError: If the count is negative, too large or no whole number.
     """
-    if source is None:
-        return 0
-    read = source.get if type(source) is dict else _reader(source)
+    read = _reader(source)
     for name in names:
         value = read(name)
         if value and type(value).__name__ not in _UNSET_TYPES:
@@ -107,9 +108,7 @@ def count(source: Any, *names: str) -> int:
 
 def text(source: Any, *names: str) -> str | None:
     """Return the first of the fields that is a string with something in it."""
-    if source is None:
-        return None
-    read = source.get if type(source) is dict else _reader(source)
+    read = _reader(source)
     for name in names:
         value = read(name)
         if isinstance(value, str) and value:

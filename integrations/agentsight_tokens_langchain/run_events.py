@@ -145,6 +145,7 @@ class RunEvents:
         """
         try:
             call = run.call
+            # Not of a batch, whose other runs are yet to be told that this one has the usage.
             if call.has_record and not run.batch:
                 call.forget()  # the SDK beneath has told what it used
                 return

@@ -24,8 +24,7 @@ __all__ = ["RESPONSES", "endpoint_of", "provider_of", "response_id_of"]
 
 
 def _chat(answer: Answer, start: Answer | None, provider: str | None) -> Extracted:
-    own = openais_own_chat(answer, provider)
-    return own or compatible_chat(msgspec.structs.asdict(answer), provider)
+    return openais_own_chat(answer, provider) or compatible_chat(answer, provider)
 
 
 def _completion(answer: Answer, start: Answer | None, provider: str | None) -> Extracted:
@@ -133,12 +132,12 @@ _HOSTS: Final = {
 
 def provider_of(client: Any) -> str | None:
     """Return who answers a client's requests; None where its address does not tell."""
-    if _is_azures(type(client)):  # type: ignore[arg-type]  # mypy takes a type for unhashable
+    if _is_azure_client(type(client)):  # type: ignore[arg-type]  # mypy takes a type for unhashable
         return "azure"
     host = client.base_url.host
     return "azure" if host.endswith(_AZURE) else _HOSTS.get(host)
 
 
 @lru_cache(maxsize=256)
-def _is_azures(kind: type[Any]) -> bool:
+def _is_azure_client(kind: type[Any]) -> bool:
     return any(base.__name__ == "BaseAzureClient" for base in kind.__mro__)

@@ -70,7 +70,7 @@ class Exchange:
         "_event",
         "_has_token",
         "_last",
-        "_under_way",
+        "_on_stream",
         "call",
         "endpoint",
         "first",
@@ -81,11 +81,11 @@ class Exchange:
         self,
         call: OpenCall,
         endpoint: Endpoint,
-        under_way: Callable[[Exchange], None] | None = None,
+        on_stream: Callable[[Exchange], None] | None = None,
     ) -> None:
         self.call = call
         self.endpoint = endpoint
-        self._under_way = under_way
+        self._on_stream = on_stream
         """Is told of a stream, which is finished from elsewhere if nobody closes it."""
         self.is_stream = False
         self._has_token = False
@@ -103,8 +103,8 @@ class Exchange:
     def begin_stream(self) -> None:
         """Note that the answer is a stream."""
         self.is_stream = True
-        if self._under_way is not None:
-            self._under_way(self)
+        if self._on_stream is not None:
+            self._on_stream(self)
 
     def see(self, event: bytes) -> None:
         """Take an event of a stream."""

@@ -29,7 +29,7 @@ class Sent:
     """One request of a client, from its beginning to the answer's first byte."""
 
     alters: ClassVar[bool] = False
-    """Whether it may send, or hand to the program, something else: then the next three do that."""
+    """Whether `changed`, `retreats` and `prepare` do anything, so that they are to be asked."""
 
     def __init__(self, client: Any, exchange: Exchange) -> None:
         self.client = client
